@@ -1,0 +1,25 @@
+"""Errors of learning. Each message is a sentence for a person and says what to do next."""
+
+
+class FLJobError(Exception):
+    """Base of all errors this package raises on purpose."""
+
+
+class SpecError(FLJobError):
+    """A run specification, hyper-parameter or model argument is not usable."""
+
+
+class DataError(FLJobError):
+    """A site's data folder is not usable; the message names file and row."""
+
+
+class SharedStateError(FLJobError):
+    """Tensors that arrived are not the ones the run specification declares."""
+
+
+class ModelFileError(FLJobError):
+    """A model file on disk is missing, altered or does not fit the model."""
+
+
+class AggregationError(FLJobError):
+    """The sites' updates cannot be summed; the round is not committed."""

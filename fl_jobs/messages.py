@@ -1,0 +1,54 @@
+"""What server and site say to each other in a run: plain data, no torch, no NVFlare.
+
+``TaskOrder`` goes to every site alike (a broadcast); a ``Contribution`` comes back. The adapters in
+``fl_jobs.flare`` put them on the wire, ``fl_jobs.simulate`` hands them over directly.
+
+Task names, in the order in which a run sends them:
+``phase`` (a one-off phase of an arm, header: arm, phase) · ``train`` (round r; tensors = aggregate of r-1)
+· ``validate`` (after the last round) · ``finish`` (tensors = aggregates of the chosen rounds; each site
+reads its test part once, writes its model files and reports its benefit cells).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TensorMap = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TaskOrder:
+    """One task for all sites. ``header`` is JSON; tensors are named by wire name (``arm/name``)."""
+
+    name: str
+    round_number: int
+    header: dict[str, Any] = field(default_factory=dict)
+    tensors: TensorMap = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One site's answer.
+
+    ``tensors`` hold value × weight, ``lanes`` the weights ({"samples": n, "one": 1.0}); the server adds
+    both and divides. ``metrics`` is JSON: {"sums": {arm: {name: float}}, "site": {...} or None};
+    "sums" are additive over sites, "site" is this site's own cells and None when its policy keeps them.
+    """
+
+    tensors: TensorMap
+    lanes: dict[str, float]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one task changed on the server, ready to be written down.
+
+    ``tensors`` is the new aggregate by wire name (empty when the task has none). ``record`` is the JSON
+    line of the run's journal; the adapter adds digests, time and epoch.
+    """
+
+    tensors: TensorMap
+    record: dict[str, Any]

@@ -1,0 +1,121 @@
+"""What a run is: the specification every site approves by its digest. Torch-free.
+
+The run digest is SHA-256 over the canonical JSON of :class:`RunSpec`. What may change when the same run
+is resumed (start round, epoch, NVFlare job id, signature files) is not part of it.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Arm = Literal["local", "global", "personal"]
+TaskKind = Literal["tabular", "image", "text"]
+Lane = Literal["samples", "one"]
+HyperValue = bool | int | float | str
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TaskSpec(_Frozen):
+    """What is predicted from what. Every head has all labels, in this order."""
+
+    kind: TaskKind
+    labels: tuple[str, ...] = Field(min_length=2, max_length=200)
+    features: tuple[str, ...] = ()  # tabular: the columns, in order
+    channels: int = Field(default=3, ge=1, le=3)  # image
+    height: int = Field(default=64, ge=8, le=1024)  # image, pixels
+    width: int = Field(default=64, ge=8, le=1024)  # image, pixels
+    max_characters: int = Field(default=512, ge=1, le=20_000)  # text
+
+
+class StudySpec(_Frozen):
+    """Purpose and data of a study. ``dataset`` is the name under which sites registered their data."""
+
+    slug: str = Field(pattern=NAME_PATTERN)
+    purpose: str = Field(max_length=2000)
+    dataset: str = Field(pattern=NAME_PATTERN)
+    task: TaskSpec
+    teaching: bool = False  # small-pixel or toy data: never evidence of clinical benefit
+
+
+class ModelSpec(_Frozen):
+    """A catalog name and its arguments; ``SplitModel(base, head)`` is built from them at each site."""
+
+    name: str
+    arguments: dict[str, HyperValue] = Field(default_factory=dict)
+
+
+class TensorSpec(_Frozen):
+    """One tensor that leaves a site. Nothing that is not listed leaves.
+
+    ``phase`` is "train" (every round) or the name of a one-off phase. ``lane`` names the weight it is
+    multiplied with before it leaves, so that the server only divides two sums.
+    """
+
+    arm: Arm
+    phase: str
+    name: str
+    shape: tuple[int, ...]
+    lane: Lane = "samples"
+
+    @property
+    def wire_name(self) -> str:
+        """The tensor's name in a message, for example ``personal/base.0.weight``."""
+        return f"{self.arm}/{self.name}"
+
+
+class PolicySpec(_Frozen):
+    """What this run promises about what the server sees."""
+
+    secure_aggregation: bool = False  # arrives with FLSA-1; until then the server sees updates
+
+
+class RunSpec(_Frozen):
+    """One run. Three arms train with the same seed and the same number of steps:
+
+    ``local`` (nothing is shared), ``global`` (FedAvg) and ``personal`` (``algorithm``).
+    """
+
+    version: Literal[1] = 1
+    study: StudySpec
+    algorithm: str
+    hyper_parameters: dict[str, HyperValue]
+    model: ModelSpec
+    rounds: int = Field(ge=1, le=1000)
+    seed: int = Field(ge=0, lt=2**31)
+    min_sites: int = Field(ge=2, le=1000)
+    tensors: tuple[TensorSpec, ...] = ()
+    policy: PolicySpec = PolicySpec()
+
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms this run trains; a run of FedAvg or local-only has no third one."""
+        if self.algorithm == "local_only":
+            return ("local",)
+        return ("local", "global") if self.algorithm == "fedavg" else ("local", "global", "personal")
+
+    def arm_algorithm(self, arm: Arm) -> str:
+        """The catalog name of the algorithm that trains ``arm``."""
+        return {"local": "local_only", "global": "fedavg", "personal": self.algorithm}[arm]
+
+    def shared(self, phase: str = "train") -> dict[str, TensorSpec]:
+        """The tensors that leave in ``phase``, by wire name."""
+        return {tensor.wire_name: tensor for tensor in self.tensors if tensor.phase == phase}
+
+    def canonical(self) -> bytes:
+        """Canonical bytes: sorted keys, no white space, UTF-8; floats in Python's shortest form."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    def digest(self) -> str:
+        """The run digest, SHA-256 in hex."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode with sorted keys and no white space. Raises ValueError for NaN and infinity."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()

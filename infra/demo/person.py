@@ -1,0 +1,74 @@
+"""One person at a browser: signs in, fills forms, reads pages. Nothing but HTTP to the portal."""
+
+import html
+import re
+from typing import Any
+
+import httpx
+
+CSRF = re.compile(r'name="csrfmiddlewaretoken"[^>]*value="([^"]+)"')
+ERRORS = re.compile(
+    r'<(?:li|p|div)[^>]*class="[^"]*(?:error|alert)[^"]*"[^>]*>(.*?)</(?:li|p|div)>', re.DOTALL
+)
+TAGS = re.compile(r"<[^>]+>")
+
+
+class RefusedError(Exception):
+    """The portal did not do what the person asked; carries the sentence the page shows."""
+
+
+class Person:
+    """A signed-in user of the portal at ``origin``."""
+
+    def __init__(self, origin: str, username: str, password: str) -> None:
+        self.username = username
+        self._client = httpx.Client(base_url=origin, timeout=30, headers={"Accept-Language": "en"})
+        self.submit("/accounts/login/", {"login": username, "username": username, "password": password})
+        if "sessionid" not in self._client.cookies:
+            raise RefusedError(f"{username} could not sign in. Were the demo's logins changed?")
+
+    def page(self, path: str) -> str:
+        """Return the page's HTML. Raises RefusedError unless the portal answers 200."""
+        return self._checked(self._client.get(path, follow_redirects=True)).text
+
+    def json(self, path: str) -> dict[str, Any]:
+        """Return the JSON the page's own script reads."""
+        answer: dict[str, Any] = self._checked(self._client.get(path)).json()
+        return answer
+
+    def submit(self, path: str, fields: dict[str, Any], *, form_page: str | None = None) -> httpx.Response:
+        """Open the form, fill in ``fields``, send it, follow the redirect."""
+        opened = self._client.get(form_page or path, follow_redirects=True)
+        token = CSRF.search(opened.text)
+        cookie = self._client.cookies.get("csrftoken")
+        if token is None and cookie is None:
+            raise RefusedError(
+                f"{self.username} sees no form at {form_page or path} (HTTP {opened.status_code})."
+            )
+        origin = str(self._client.base_url).rstrip("/")
+        answer = self._client.post(
+            path,
+            data={**fields, "csrfmiddlewaretoken": token.group(1) if token else cookie},
+            headers={"Referer": f"{origin}{path}", "Origin": origin},
+            follow_redirects=True,
+        )
+        return self._checked(answer)
+
+    def _checked(self, answer: httpx.Response) -> httpx.Response:
+        sentences = (
+            [_plain(found) for found in ERRORS.findall(answer.text)] if "html" in _kind(answer) else []
+        )
+        if answer.status_code >= 400:
+            said = " ".join(sentences) or _plain(answer.text)[:300]
+            raise RefusedError(f"{answer.request.url.path}: HTTP {answer.status_code}. {said}")
+        if answer.request.method == "POST" and sentences:
+            raise RefusedError(f"{answer.request.url.path}: {' '.join(sentences)}")
+        return answer
+
+
+def _kind(answer: httpx.Response) -> str:
+    return str(answer.headers.get("content-type", ""))
+
+
+def _plain(markup: str) -> str:
+    return " ".join(html.unescape(TAGS.sub(" ", markup)).split())

@@ -1,0 +1,84 @@
+"""Which processes the platform consists of, one place. Settings come from the environment, see the README."""
+
+import os
+import sys
+from pathlib import Path
+
+from infra.supervision.supervisor import Program
+
+_BIN = Path(sys.executable).parent
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def platform_programs(*, home: Path, web_port: int, agents_port: int) -> list[Program]:
+    """Portal for people, door for agents, two workers, one beat, and the NVFlare server."""
+    environment = {
+        **os.environ,
+        "CONSILIUM_HOME": str(home),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # NVFlare's scripts say `python3`
+    }
+
+    def program(name: str, *command: str, folder: Path = _REPOSITORY, **extra: str) -> Program:
+        return Program(name, command, {**environment, **extra}, folder)
+
+    return [
+        # NVFlare's own script with --once: it execs python, so the pid is the server's; no restart loop
+        # that would hide a failure from us.
+        program(
+            "flare-server",
+            "bash",
+            str(home / "flare" / "server" / "startup" / "sub_start.sh"),
+            "--once",
+            folder=home / "flare" / "server",
+        ),
+        program("web", *_granian(web_port), CONSILIUM_DOOR="web"),
+        program(
+            "agents",
+            *_granian(agents_port),
+            "--ssl-certificate",
+            str(home / "tls" / "agents.crt"),
+            "--ssl-keyfile",
+            str(home / "tls" / "agents.key"),
+            CONSILIUM_DOOR="agents",
+        ),
+        program("worker-default", *_worker("default"), "--pool", "prefork", "--concurrency", "1"),
+        # solo: the NVFlare session lives in this process; gRPC does not survive a fork
+        program("worker-flare", *_worker("flare"), "--pool", "solo"),
+        # every schedule is an interval, so beat needs no file of its own (Celery's is a pickle)
+        program("beat", *_celery("beat"), "--scheduler", "celery.beat:Scheduler"),
+    ]
+
+
+def _granian(port: int) -> tuple[str, ...]:
+    return (
+        str(_BIN / "granian"),
+        "--interface",
+        "asginl",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--no-ws",
+        "platform_web.asgi:application",
+    )
+
+
+def _celery(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "celery", "--app", "platform_web.celery", *arguments, "--loglevel", "INFO")
+
+
+def _worker(queue: str) -> tuple[str, ...]:
+    return (
+        *_celery("worker"),
+        "--queues",
+        queue,
+        "--hostname",
+        f"{queue}@localhost",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+    )

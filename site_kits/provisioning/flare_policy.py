@@ -1,0 +1,146 @@
+"""What server and sites allow, as the contents of NVFlare's local/*.json. Plain data, no NVFlare.
+
+``class_allow_list`` is the whole of what a job may load: our own adapters, and none of the ~80 built-in
+classes that NVFlare's default list has. Site components (launcher, MarkAbandoned, the result filter) are the
+site's own choice and are not checked against it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+CLASS_ALLOW_LIST = ["fl_jobs.flare."]
+SCOPE = "consilium"
+
+_NOTHING = {
+    "submit_job": "none",
+    "clone_job": "none",
+    "manage_job": "none",
+    "download_job": "none",
+    "view": "none",
+    "operate": "none",
+    "shell_commands": "none",
+    "byoc": "none",
+    "server-predeployed-flwr": "none",
+}
+
+# Two identities exist: ops (project_admin) and runs (lead). Neither may bring code or open a shell.
+SERVER_AUTHORIZATION: dict[str, Any] = {
+    "format_version": "1.0",
+    "permissions": {
+        "project_admin": {**_NOTHING, "view": "any", "operate": "any", "manage_job": "any"},
+        "lead": {
+            **_NOTHING,
+            "submit_job": "any",
+            "manage_job": "n:submitter",
+            "download_job": "n:submitter",
+            "view": "any",
+        },
+    },
+}
+SITE_AUTHORIZATION: dict[str, Any] = {
+    "format_version": "1.0",
+    "permissions": {
+        "project_admin": {**_NOTHING, "view": "any", "manage_job": "any"},
+        "lead": {**_NOTHING, "submit_job": "any", "manage_job": "n:submitter", "view": "any"},
+    },
+}
+SITE_PRIVACY: dict[str, Any] = {
+    "scopes": [
+        {
+            "name": SCOPE,
+            "properties": {},
+            "task_result_filters": [{"path": "fl_jobs.flare.site_filter.SharedTensorFilter", "args": {}}],
+            "task_data_filters": [],
+        }
+    ],
+    "default_scope": SCOPE,
+}
+ADMINISTRATOR_SETTINGS: dict[str, Any] = {
+    "format_version": 1,
+    "admin": {
+        # the worker that owns the session lives for weeks; the server ends idle sessions itself
+        "idle_timeout": 86_400.0,
+        "login_timeout": 10.0,
+        "with_debug": False,
+        "authenticate_msg_timeout": 2.0,
+        "prompt": "> ",
+    },
+}
+
+
+def server_resources(folder: Path) -> dict[str, Any]:
+    """Return the server's resources.json; everything it stores lies below ``folder`` (absolute)."""
+    storage = "nvflare.app_common.storages.filesystem_storage.FilesystemStorage"
+    return {
+        "format_version": 2,
+        "class_list_enforcement_mode": "enforce",
+        "class_allow_list": CLASS_ALLOW_LIST,
+        "servers": [
+            {
+                "admin_storage": "transfer",
+                "max_num_clients": 1000,
+                # clients beat every 10 s; NVFlare's 600 s would leave a dead machine "online" for 11 minutes
+                "heart_beat_timeout": 30,
+                "download_job_url": "",
+                "admin_timeout": 10.0,
+            }
+        ],
+        "snapshot_persistor": {
+            "path": "nvflare.app_common.state_persistors.storage_state_persistor.StorageStatePersistor",
+            "args": {
+                "uri_root": "/",
+                "storage": {
+                    "path": storage,
+                    "args": {"root_dir": str(folder / "snapshots"), "uri_root": "/"},
+                },
+            },
+        },
+        "components": [
+            {
+                "id": "job_scheduler",
+                "path": "nvflare.app_common.job_schedulers.job_scheduler.DefaultJobScheduler",
+                "args": {"max_jobs": 4},
+            },
+            {
+                "id": "job_manager",
+                "path": "nvflare.apis.impl.job_def_manager.SimpleJobDefManager",
+                "args": {"uri_root": str(folder / "jobs"), "job_store_id": "job_store"},
+            },
+            {"id": "job_store", "path": storage},
+            {
+                "id": "process_launcher",
+                "path": "nvflare.app_common.job_launcher.server_process_launcher.ServerProcessJobLauncher",
+                "args": {},
+            },
+            # no log_receiver: no site sends its logs
+            {"id": "mark_abandoned", "path": "fl_jobs.flare.server_parts.MarkAbandoned", "args": {}},
+        ],
+    }
+
+
+def site_resources() -> dict[str, Any]:
+    """Return a site's resources.json: our launcher, and no component that streams logs to the server."""
+    return {
+        "format_version": 2,
+        "class_list_enforcement_mode": "enforce",
+        "class_allow_list": CLASS_ALLOW_LIST,
+        "allow_log_streaming": False,
+        "client": {"retry_timeout": 30, "compression": "Gzip"},
+        "components": [
+            {
+                "id": "resource_manager",
+                "path": "nvflare.app_common.resource_managers.gpu_resource_manager.GPUResourceManager",
+                "args": {"num_of_gpus": 0, "mem_per_gpu_in_GiB": 0, "expiration_period": 300},
+            },
+            {
+                "id": "resource_consumer",
+                "path": "nvflare.app_common.resource_consumers.gpu_resource_consumer.GPUResourceConsumer",
+                "args": {},
+            },
+            {
+                "id": "process_launcher",
+                "path": "fl_jobs.flare.launcher.TolerantClientProcessJobLauncher",
+                "args": {},
+            },
+        ],
+    }

@@ -46,7 +46,7 @@ class Journey:
                     return
 
     def add_sites(self, sites: tuple[DemoSite, ...]) -> None:
-        """Administrator: add each hospital, hand its link over. Operator: fetch the kit, add data, start it."""
+        """Administrator: add each hospital, hand over its link. Operator: fetch kit, add data, start."""
         ann = self.person("administrator")
         known = {site["name"] for site in ann.json("/sites/status.json")["sites"]}
         for site in sites:
@@ -89,17 +89,17 @@ class Journey:
                 if sheet.status_code >= 400:
                     raise RefusedError(f"The kit link answered {sheet.status_code}.")
         with zipfile.ZipFile(io.BytesIO(answer.content)) as kit:
-            kit.extractall(home)  # noqa: S202 - as `unzip` does; the kit is ours, fetched a line above
+            kit.extractall(home)
         (home / "start.sh").chmod(0o755)
 
     def wait_online(self, names: list[str]) -> None:
         """Wait until the sites are green: registered with NVFlare and heard from."""
         ann = self.person("administrator")
-        missing: dict[str, str] = {}
-        for _ in self._patience(ONLINE_LIMIT_S, lambda: f"sites to come online {missing}"):
+        offline: list[str] = list(names)
+        for _ in self._patience(ONLINE_LIMIT_S, lambda: f"sites to come online: {'; '.join(offline)}"):
             rows = {row["name"]: row for row in ann.json("/sites/status.json")["sites"]}
-            missing = {name: rows[name]["missing"] for name in names if not rows[name]["online"]}
-            if not missing:
+            offline[:] = [f"{name} ({rows[name]['missing']})" for name in names if not rows[name]["online"]]
+            if not offline:
                 return
 
     def add_people(self) -> None:

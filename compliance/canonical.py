@@ -1,0 +1,85 @@
+"""Canonical bytes of an audit entry: a restricted profile of RFC 8785 (JSON Canonicalization Scheme).
+
+Restricted so that every JSON library agrees on the bytes: no floats, integers below 2^53, keys of
+``[a-z][a-z0-9_]{0,31}`` in byte order, strings in Unicode NFC of at most 8192 bytes, depth at most 4.
+"""
+
+import json
+import re
+import unicodedata
+from typing import TypeAlias
+
+MAX_BYTES = 8192
+MAX_DEPTH = 4
+MAX_INTEGER = 2**53
+KEY = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+Value: TypeAlias = "None | bool | int | str | list[Value] | dict[str, Value]"
+
+
+class CanonicalError(ValueError):
+    """A value has no canonical form in this profile."""
+
+
+def canonical_bytes(value: object) -> bytes:
+    """The one encoding of ``value``. Raises CanonicalError when it has none or exceeds 8192 bytes."""
+    _check(value, depth=0)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    data = text.encode()
+    if len(data) > MAX_BYTES:
+        raise CanonicalError(f"The entry has {len(data)} bytes; at most {MAX_BYTES} are allowed.")
+    return data
+
+
+def parse_canonical(data: bytes) -> Value:
+    """Decode and insist that ``data`` is exactly the canonical form. Raises CanonicalError."""
+    if len(data) > MAX_BYTES:
+        raise CanonicalError(f"The entry has {len(data)} bytes; at most {MAX_BYTES} are allowed.")
+    try:
+        value: Value = json.loads(data.decode(), object_pairs_hook=_without_repeats)
+        again = canonical_bytes(value)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CanonicalError("The bytes are not JSON in UTF-8.") from error
+    if again != data:
+        raise CanonicalError("The bytes are JSON, but not in canonical form.")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    """RFC 8259 leaves repeated keys open; two readers could see two entries."""
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise CanonicalError("A key is repeated.")
+    return dict(pairs)
+
+
+def _check(value: object, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise CanonicalError(f"The entry is nested deeper than {MAX_DEPTH} levels.")
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, int):
+        if abs(value) >= MAX_INTEGER:
+            raise CanonicalError("An integer is too large for JSON (2^53).")
+    elif isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or not KEY.fullmatch(key):
+                raise CanonicalError(f"The key {key!r} is not allowed.")
+            _check(item, depth + 1)
+    else:
+        raise CanonicalError(f"{type(value).__name__} has no canonical form; write scores as basis points.")
+
+
+def _check_text(text: str) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise CanonicalError("A text is not valid Unicode.") from error
+    if size > MAX_BYTES:
+        raise CanonicalError("A text is too long.")
+    if not unicodedata.is_normalized("NFC", text):
+        raise CanonicalError("A text is not in Unicode normal form C.")

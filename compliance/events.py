@@ -1,0 +1,43 @@
+"""The registry of audit acts: what may stand in ``data`` of each, so that nothing personal slips in.
+
+Acts are named ``thing.past-tense``; names end up in a log that is never erased.
+"""
+
+import re
+
+from compliance.canonical import CanonicalError
+
+ACT = re.compile(r"[a-z][a-z_]{1,30}\.[a-z][a-z_]{1,30}")
+
+EVENTS: dict[str, frozenset[str]] = {
+    "platform.set_up": frozenset({"fingerprint"}),
+    "person.added": frozenset({"role"}),
+    "person.deactivated": frozenset({"role"}),
+    "person.signed_in": frozenset(),
+    "person.signed_out": frozenset(),
+    "person.sign_in_refused": frozenset({"subject"}),
+    "site.invited": frozenset({"title", "organisation", "zone", "expires"}),
+    "site.suspended": frozenset({"reason"}),
+    "site.resumed": frozenset({"reason"}),
+    "kit.issued": frozenset({"expires"}),
+    "kit.fetched": frozenset(),
+    "certificate.issued": frozenset({"not_after"}),
+    "dataset.reported": frozenset({"rows", "datasets"}),
+    "log.read": frozenset({"rows"}),
+    "log.verified": frozenset({"entries", "verified"}),
+}
+
+
+def register(act: str, keys: frozenset[str] = frozenset()) -> None:
+    """Declare an act of a higher app and the keys its ``data`` may have. Raises ValueError for a bad name."""
+    if not ACT.fullmatch(act):
+        raise ValueError(f"An audit act is named like kit.issued, not {act!r}.")
+    EVENTS[act] = frozenset(keys)
+
+
+def check_event(act: str, data: dict[str, object]) -> None:
+    """Raises CanonicalError for an act that is not declared or a key that its declaration lacks."""
+    if act not in EVENTS:
+        raise CanonicalError(f"The act {act!r} is not declared in compliance.events.")
+    if surplus := set(data) - EVENTS[act]:
+        raise CanonicalError(f"{act} may not carry {', '.join(sorted(surplus))}.")

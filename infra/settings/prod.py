@@ -1,0 +1,16 @@
+"""An institution: HTTPS behind a reverse proxy, every cookie secure."""
+
+from django.core.exceptions import ImproperlyConfigured
+
+from infra.settings.base import *
+
+if not CONSILIUM_WEB_ORIGIN.startswith("https://"):
+    raise ImproperlyConfigured("CONSILIUM_WEB_ORIGIN must begin with https:// in production.")
+
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = CONSILIUM_DOOR == "web"
+SECURE_HSTS_SECONDS = 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SECURE_HSTS_PRELOAD = True
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True

@@ -1,0 +1,51 @@
+"""Errors of sites, kits and certificates."""
+
+from platform_web.outbox.errors import PortalError, TransientError
+
+
+class FederationError(PortalError):
+    """Base of what this app refuses."""
+
+
+class SiteNameError(FederationError):
+    """The site's name is malformed or taken."""
+
+
+class KitError(FederationError):
+    """The kit link cannot be used."""
+
+
+class KitLinkUnknownError(KitError):
+    """No kit has this link."""
+
+
+class KitLinkUsedError(KitError):
+    """The kit was fetched before."""
+
+
+class KitLinkExpiredError(KitError):
+    """The link's time is over, or a newer kit replaced it."""
+
+
+class KitNotReadyError(KitError):
+    """The kit is still being built."""
+
+
+class EnrolmentTokenError(FederationError):
+    """The enrolment token is wrong, used or expired."""
+
+
+class UnknownSiteError(FederationError):
+    """A request comes from a site or certificate that is not known here."""
+
+
+class SetupError(FederationError):
+    """The portal has not been set up, or not with this configuration."""
+
+
+class FlareUnavailableError(TransientError):
+    """The NVFlare server does not answer now."""
+
+
+class FlareRefusedError(FederationError):
+    """The NVFlare server answered no."""

@@ -1,0 +1,113 @@
+"""Signed requests of a site's agent: RSA-PSS over method, path, body digest, time and nonce.
+
+The signature binds one request of one site at one moment; a replay inside the window is refused by the
+portal, which keeps the nonces it has seen.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from site_kits.errors import SignatureError
+
+CONTEXT = "consilium-agent-v1"
+WINDOW_S = 120
+HEADERS = (
+    "X-Consilium-Site",
+    "X-Consilium-Serial",
+    "X-Consilium-Time",
+    "X-Consilium-Nonce",
+    "X-Consilium-Signature",
+)
+NONCE = re.compile(r"[0-9a-f]{32}")
+SERIAL = re.compile(r"[0-9a-f]{1,40}")
+SITE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+TIME = re.compile(r"[0-9]{1,12}")
+_PADDING = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=padding.PSS.DIGEST_LENGTH)
+
+
+@dataclass(frozen=True)
+class SignedHeaders:
+    """The five headers after their form has been checked; nothing is proven yet."""
+
+    site: str
+    serial: str
+    time: int
+    nonce: str
+    signature: bytes
+
+
+def serial_hex(certificate: x509.Certificate) -> str:
+    """The serial number as it stands in ``X-Consilium-Serial``: hex, lower case, no leading zeros."""
+    return f"{certificate.serial_number:x}"
+
+
+def sign_request(
+    key: rsa.RSAPrivateKey, *, site: str, serial: str, method: str, path: str, body: bytes
+) -> dict[str, str]:
+    """The five headers for one request. ``path`` includes the query string."""
+    moment, nonce = int(time.time()), secrets.token_hex(16)
+    signature = key.sign(_signed_bytes(site, method, path, body, moment, nonce), _PADDING, SHA256())
+    values = (site, serial, str(moment), nonce, base64.b64encode(signature).decode())
+    return dict(zip(HEADERS, values, strict=True))
+
+
+def read_headers(headers: Mapping[str, str]) -> SignedHeaders:
+    """The five headers, checked for form only. Raises SignatureError."""
+    values = {name.lower(): value for name, value in headers.items()}
+    site, serial, moment, nonce, signature = (values.get(name.lower(), "") for name in HEADERS)
+    if not (
+        SITE.fullmatch(site)
+        and SERIAL.fullmatch(serial)
+        and TIME.fullmatch(moment)
+        and NONCE.fullmatch(nonce)
+    ):
+        raise SignatureError("The request is not signed. Requests to this address come from a site's agent.")
+    try:
+        raw = base64.b64decode(signature[:1024], validate=True)
+    except binascii.Error as error:
+        raise SignatureError("The signature is not base64.") from error
+    return SignedHeaders(site, serial, int(moment), nonce, raw)
+
+
+def verify_request(
+    cert: x509.Certificate, headers: Mapping[str, str], *, method: str, path: str, body: bytes, now: float
+) -> SignedHeaders:
+    """The headers, proven to come from the holder of ``cert``. Raises SignatureError.
+
+    Checks form, time (±120 s), serial number, validity dates and signature. NOT checked: that the certificate
+    is the federation's, that it is not revoked and that the nonce is new; the portal does that.
+    """
+    signed = read_headers(headers)
+    if abs(now - signed.time) > WINDOW_S:
+        raise SignatureError(
+            f"The request's time differs from the portal's by more than {WINDOW_S} seconds. Set the site's clock."
+        )
+    if signed.serial != serial_hex(cert):
+        raise SignatureError("The request names another certificate than the one it is checked with.")
+    if not cert.not_valid_before_utc.timestamp() <= now < cert.not_valid_after_utc.timestamp():
+        raise SignatureError("The site's certificate is not valid now. Ask the administrator for a new kit.")
+    public_key = cert.public_key()
+    if not isinstance(public_key, rsa.RSAPublicKey):
+        raise SignatureError("The site's certificate does not hold an RSA key.")
+    message = _signed_bytes(signed.site, method, path, body, signed.time, signed.nonce)
+    try:
+        public_key.verify(signed.signature, message, _PADDING, SHA256())
+    except InvalidSignature as error:
+        raise SignatureError("The signature does not fit this request.") from error
+    return signed
+
+
+def _signed_bytes(site: str, method: str, path: str, body: bytes, moment: int, nonce: str) -> bytes:
+    digest = hashlib.sha256(body).hexdigest()
+    return "\n".join((CONTEXT, method.upper(), path, digest, str(moment), nonce, site)).encode()

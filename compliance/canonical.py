@@ -14,7 +14,7 @@ MAX_DEPTH = 4
 MAX_INTEGER = 2**53
 KEY = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
-Value: TypeAlias = "None | bool | int | str | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | str | list[Value] | dict[str, Value] | None"
 
 
 class CanonicalError(ValueError):
@@ -58,8 +58,7 @@ def _check(value: object, depth: int) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, int):
-        if abs(value) >= MAX_INTEGER:
-            raise CanonicalError("An integer is too large for JSON (2^53).")
+        _check_integer(value)
     elif isinstance(value, str):
         _check_text(value)
     elif isinstance(value, list):
@@ -67,11 +66,20 @@ def _check(value: object, depth: int) -> None:
             _check(item, depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str) or not KEY.fullmatch(key):
-                raise CanonicalError(f"The key {key!r} is not allowed.")
+            _check_key(key)
             _check(item, depth + 1)
     else:
         raise CanonicalError(f"{type(value).__name__} has no canonical form; write scores as basis points.")
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str) or not KEY.fullmatch(key):
+        raise CanonicalError(f"The key {key!r} is not allowed.")
+
+
+def _check_integer(number: int) -> None:
+    if abs(number) >= MAX_INTEGER:
+        raise CanonicalError("An integer is too large for JSON (2^53).")
 
 
 def _check_text(text: str) -> None:

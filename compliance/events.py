@@ -3,11 +3,7 @@
 Acts are named ``thing.past-tense``; names end up in a log that is never erased.
 """
 
-import re
-
 from compliance.canonical import CanonicalError
-
-ACT = re.compile(r"[a-z][a-z_]{1,30}\.[a-z][a-z_]{1,30}")
 
 EVENTS: dict[str, frozenset[str]] = {
     "platform.set_up": frozenset({"fingerprint"}),
@@ -26,13 +22,6 @@ EVENTS: dict[str, frozenset[str]] = {
     "log.read": frozenset({"rows"}),
     "log.verified": frozenset({"entries", "verified"}),
 }
-
-
-def register(act: str, keys: frozenset[str] = frozenset()) -> None:
-    """Declare an act of a higher app and the keys its ``data`` may have. Raises ValueError for a bad name."""
-    if not ACT.fullmatch(act):
-        raise ValueError(f"An audit act is named like kit.issued, not {act!r}.")
-    EVENTS[act] = frozenset(keys)
 
 
 def check_event(act: str, data: dict[str, object]) -> None:

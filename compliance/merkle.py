@@ -44,7 +44,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def is_included(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
-    """Whether ``leaf`` is leaf ``index`` of the tree of ``size`` leaves with head ``root`` (RFC 9162, 2.1.3.2)."""
+    """Whether ``leaf`` is leaf ``index`` of the tree of ``size`` leaves (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return False
     node, last, digest = index, size - 1, leaf

@@ -5,7 +5,6 @@ portal, which keeps the nonces it has seen.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 import secrets
@@ -75,7 +74,7 @@ def read_headers(headers: Mapping[str, str]) -> SignedHeaders:
         raise SignatureError("The request is not signed. Requests to this address come from a site's agent.")
     try:
         raw = base64.b64decode(signature[:1024], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise SignatureError("The signature is not base64.") from error
     return SignedHeaders(site, serial, int(moment), nonce, raw)
 
@@ -91,7 +90,8 @@ def verify_request(
     signed = read_headers(headers)
     if abs(now - signed.time) > WINDOW_S:
         raise SignatureError(
-            f"The request's time differs from the portal's by more than {WINDOW_S} seconds. Set the site's clock."
+            f"The request's time differs from the portal's by more than {WINDOW_S} s. "
+            "Set the site's clock."
         )
     if signed.serial != serial_hex(cert):
         raise SignatureError("The request names another certificate than the one it is checked with.")

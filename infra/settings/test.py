@@ -13,7 +13,7 @@ if "CONSILIUM_HOME" not in os.environ:
     os.environ["CONSILIUM_HOME"] = tempfile.mkdtemp(prefix="consilium-test-")
     atexit.register(shutil.rmtree, os.environ["CONSILIUM_HOME"], ignore_errors=True)
 
-from infra.settings.base import *  # noqa: E402
+from infra.settings.base import *
 
 django_stubs_ext.monkeypatch()
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -19,7 +19,7 @@ SITE_ROLES = frozenset({Role.SITE_OPERATOR, Role.CLINICIAN})  # see only the sit
 
 
 class Membership(models.Model):
-    """This person belongs to this site."""
+    """A person belongs to a site."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     site = models.ForeignKey("federation.Site", on_delete=models.CASCADE, related_name="memberships")
@@ -28,7 +28,9 @@ class Membership(models.Model):
     class Meta:
         verbose_name = _("membership")
         verbose_name_plural = _("memberships")
-        constraints = [models.UniqueConstraint(fields=["user", "site"], name="one_membership_per_user_and_site")]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "site"], name="one_membership_per_user_and_site")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} – {self.site}"

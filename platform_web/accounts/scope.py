@@ -33,7 +33,7 @@ def role_of(user: AnyUser) -> Role | None:
         return None
     cached = getattr(user, "_consilium_role", "")
     if cached == "":
-        names = cast(User, user).groups.filter(name__in=Role.values).values_list("name", flat=True)
+        names = cast("User", user).groups.filter(name__in=Role.values).values_list("name", flat=True)
         found = [Role(name) for name in names]
         cached = found[0] if len(found) == 1 else None  # two roles are none: separation of duties
         user._consilium_role = cached  # type: ignore[union-attr]
@@ -102,4 +102,4 @@ class RoleRequiredMixin:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
         require_role(request, *self.allowed_roles)
-        return cast(HttpResponseBase, super().dispatch(request, *args, **kwargs))  # type: ignore[misc]
+        return cast("HttpResponseBase", super().dispatch(request, *args, **kwargs))  # type: ignore[misc]

@@ -56,7 +56,13 @@ class BodyLimit:
 
     async def _refuse(self, send: Send) -> None:
         detail = f"The request is larger than {self.limit_bytes} bytes. Send less; nothing was changed."
-        problem = {"type": "about:blank", "title": "Too large", "status": 413, "code": "too_large", "detail": detail}
+        problem = {
+            "type": "about:blank",
+            "title": "Too large",
+            "status": 413,
+            "code": "too_large",
+            "detail": detail,
+        }
         headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(problem).encode()})

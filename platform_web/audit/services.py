@@ -71,7 +71,7 @@ def record(
 
 def pseudonym(kind: str, value: str) -> str:
     """HMAC-SHA-256 under a key of this portal: an auditor who has the key can look a person up, others cannot."""
-    key = hashlib.sha256(b"consilium audit pseudonym" + settings.CONSILIUM_MASTER_KEY).digest()
+    key = hmac.digest(settings.CONSILIUM_MASTER_KEY, b"consilium audit pseudonym", "sha256")
     return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
@@ -90,7 +90,9 @@ def _is_intact(event: AuditEvent) -> bool:
         envelope = parse_canonical(leaf)
     except CanonicalError:
         return False
-    if not isinstance(envelope, dict) or not hmac.compare_digest(merkle.leaf_hash(leaf), bytes(event.leaf_hash)):
+    if not isinstance(envelope, dict) or not hmac.compare_digest(
+        merkle.leaf_hash(leaf), bytes(event.leaf_hash)
+    ):
         return False
     stamp = event.ts.isoformat(timespec="microseconds").replace("+00:00", "Z")
     if envelope.get("id") != str(event.event_id) or envelope.get("ts") != stamp:

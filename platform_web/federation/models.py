@@ -123,7 +123,9 @@ class Site(models.Model):
         if self.status == self.Status.INVITED:
             return _t("The kit has not been started at the site yet.")
         if not self.has_heartbeat(now) and not self.is_seen_by_flare(now):
-            return _t("No heartbeat from the site's agent and not registered with NVFlare: is start.sh running?")
+            return _t(
+                "No heartbeat from the site's agent and not registered with NVFlare: is start.sh running?"
+            )
         if not self.has_heartbeat(now):
             return _t("No heartbeat from the site's agent for 30 seconds.")
         if not self.is_seen_by_flare(now):
@@ -148,7 +150,9 @@ class Kit(models.Model):
     revoked_at = models.DateTimeField(_("replaced at"), null=True)
     zip_sha256 = models.CharField(_("SHA-256 of the file"), max_length=64, blank=True)
     error = models.TextField(_("error"), blank=True)
-    issued_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    issued_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     created = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = ScopedManager()

@@ -2,7 +2,7 @@
 
 
 class PortalError(Exception):
-    """Base of all errors the portal raises on purpose. A promised task that raises one has failed for good."""
+    """Base of all errors the portal raises on purpose. A task that raises one has failed."""
 
 
 class TransientError(PortalError):

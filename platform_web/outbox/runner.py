@@ -25,7 +25,9 @@ def run_task(task_id: uuid.UUID) -> bool:
     if task is None:
         return False
     if task.attempts > services.MAX_ATTEMPTS:
-        services.fail(task, task.last_error or "The task stopped its worker every time. See the worker's log.")
+        services.fail(
+            task, task.last_error or "The task stopped its worker every time. See the worker's log."
+        )
         return False
     handler = import_string(settings.OUTBOX_HANDLERS[task.name][0])
     try:

@@ -42,7 +42,11 @@ def ring(task_id: uuid.UUID, queue: str) -> None:
     Task.objects.filter(pk=task_id).update(rung_at=timezone.now())
     try:
         current_app.send_task(
-            "outbox.run", args=[str(task_id)], queue=queue, expires=RING_AGAIN.total_seconds() * 2, retry=False
+            "outbox.run",
+            args=[str(task_id)],
+            queue=queue,
+            expires=RING_AGAIN.total_seconds() * 2,
+            retry=False,
         )
     except (OperationalError, OSError) as error:
         log.warning("the broker does not answer (%s); the reconciler will ring again", type(error).__name__)
@@ -52,7 +56,9 @@ def ring_due(now: datetime) -> int:
     """Ring for every task that is due and was not heard; the number of bells rung."""
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
     unheard = Q(rung_at__isnull=True) | Q(rung_at__lt=now - RING_AGAIN) | Q(rung_at__lt=F("not_before"))
-    open_tasks = Task.objects.filter(free, unheard, finished__isnull=True, failed__isnull=True, not_before__lte=now)
+    open_tasks = Task.objects.filter(
+        free, unheard, finished__isnull=True, failed__isnull=True, not_before__lte=now
+    )
     due = list(open_tasks.order_by("not_before").values_list("pk", "queue")[:200])
     for task_id, queue in due:
         ring(task_id, queue)
@@ -78,7 +84,9 @@ def finish(task: Task) -> None:
 
 def fail(task: Task, sentence: str) -> None:
     """The promise cannot be kept; ``sentence`` says why and what to do."""
-    Task.objects.filter(pk=task.pk).update(failed=timezone.now(), lease_until=None, last_error=sentence[:2000])
+    Task.objects.filter(pk=task.pk).update(
+        failed=timezone.now(), lease_until=None, last_error=sentence[:2000]
+    )
 
 
 def postpone(task: Task, sentence: str) -> None:

@@ -1,0 +1,74 @@
+"""What an agent reports every few seconds. Strict and bounded: it comes from another institution."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from fl_jobs.packaging.spec import NAME_PATTERN
+
+Short = Annotated[str, StringConstraints(max_length=200)]
+Sentence = Annotated[str, StringConstraints(max_length=2000)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Counts = Annotated[dict[Short, Count], Field(max_length=200)]
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer agent may say more
+
+
+class ClientReport(_Report):
+    """The NVFlare client under the agent's supervision."""
+
+    state: Short = ""
+    restarts: Count = 0
+
+
+class InferenceReport(_Report):
+    """On-site inference; ``url`` is where the institution's browsers reach it."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(https?://[A-Za-z0-9.\-\[\]:]{1,253})?$")] = ""
+    state: Short = ""
+
+
+class PartCounts(_Report):
+    """Rows of the three parts, fixed at registration."""
+
+    train: Count
+    validation: Count
+    test: Count
+
+
+class DatasetReport(_Report):
+    """The card of a registered data set: counts its operator has seen, nothing else."""
+
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+    kind: Literal["tabular", "image", "text"]
+    digest: Sha256
+    labels: Annotated[list[Short], Field(max_length=200)] = []
+    rows: Count
+    parts: PartCounts
+    label_counts: Annotated[dict[Short, Count | Counts], Field(max_length=200)] = {}
+
+
+class ServingReport(_Report):
+    """What became of one serve order."""
+
+    promotion: int | Short
+    state: Short
+    detail: Sentence = ""
+
+
+class Heartbeat(_Report):
+    """The body of ``POST /agent/v1/heartbeat``."""
+
+    agent_version: Short
+    python: Short = ""
+    nvflare: Short = ""
+    torch: Short = ""
+    started_at: Short | float | None = None
+    client: ClientReport = ClientReport()
+    inference: InferenceReport = InferenceReport()
+    datasets: Annotated[list[DatasetReport], Field(max_length=50)] = []
+    certificate_days_left: float | None = None
+    serving: Annotated[list[ServingReport], Field(max_length=200)] = []

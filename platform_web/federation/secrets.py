@@ -1,0 +1,69 @@
+"""Sealing keys with the master key, and tokens that work once.
+
+AES-256-GCM with a random 96-bit nonce; the secret's name is associated data, so that one sealed row cannot
+stand in for another.
+"""
+
+import hashlib
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+from site_kits.errors import MasterKeyError
+
+NONCE_BYTES = 12
+TOKEN_BYTES = 32
+KEY_CHECK = "key-check"
+
+
+def seal(name: str, secret: bytes) -> bytes:
+    """``secret`` encrypted for storage under ``name``."""
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + _cipher().encrypt(nonce, secret, name.encode())
+
+
+def unseal(name: str, sealed: bytes) -> bytes:
+    """The secret again. Raises MasterKeyError for another master key or an altered row."""
+    sealed = bytes(sealed)
+    try:
+        return _cipher().decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], name.encode())
+    except (InvalidTag, ValueError) as error:
+        raise MasterKeyError(
+            f"The secret {name!r} cannot be opened: CONSILIUM_MASTER_KEY is not the key it was sealed with, "
+            "or the row was altered. Start the portal with the master key it was set up with."
+        ) from error
+
+
+def make_key_check() -> bytes:
+    """A value that only the same master key opens; kept so that a wrong key is noticed at once."""
+    return seal(KEY_CHECK, b"consilium")
+
+
+def check_master_key(key_check: bytes) -> None:
+    """Raises MasterKeyError, in one sentence, when the portal was set up with another master key."""
+    try:
+        unseal(KEY_CHECK, key_check)
+    except MasterKeyError as error:
+        raise MasterKeyError(
+            "CONSILIUM_MASTER_KEY is not the key this portal was set up with. Set the original key; "
+            "without it nobody can open the certificate authority, and a new portal must be set up."
+        ) from error
+
+
+def new_token() -> str:
+    """32 random bytes as text for a link or a file. Only :func:`token_sha256` of it is ever stored."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def token_sha256(token: str) -> str:
+    """What is stored of a token. With 256 random bits there is nothing to guess, so no slow hash is needed."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+def _cipher() -> AESGCM:
+    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"consilium sealed secrets v1")
+    return AESGCM(kdf.derive(settings.CONSILIUM_MASTER_KEY))

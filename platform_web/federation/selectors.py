@@ -1,0 +1,74 @@
+"""Reading sites, kits and certificates where a read is used twice or must be careful."""
+
+import hmac
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from platform_web.federation.errors import (
+    KitLinkExpiredError,
+    KitLinkUnknownError,
+    KitLinkUsedError,
+    UnknownSiteError,
+)
+from platform_web.federation.models import Certificate, Kit, Site
+from platform_web.federation.secrets import token_sha256
+
+
+def open_kit(token: str) -> Kit:
+    """The kit of a link that can still be used. Raises KitLink{Unknown,Used,Expired}Error with a sentence."""
+    digest = token_sha256(token)
+    kit = Kit.objects.select_related("site").filter(link_sha256=digest).first()
+    if kit is None or not hmac.compare_digest(kit.link_sha256, digest):
+        raise KitLinkUnknownError(
+            _("This is not a kit link. Copy the whole link, or ask the administrator for one.")
+        )
+    if kit.fetched_at is not None:
+        raise used_link()
+    if kit.revoked_at is not None:
+        raise KitLinkExpiredError(_("A newer kit has replaced this one. Use the newer link."))
+    if kit.link_expires <= timezone.now():
+        raise KitLinkExpiredError(
+            _("This link is over: it worked for 72 hours. Ask the administrator for a new one.")
+        )
+    return kit
+
+
+def used_link() -> KitLinkUsedError:
+    """The error of a link that was used before."""
+    return KitLinkUsedError(
+        _(
+            "This kit was fetched before; each link works once. If that was not you, tell the administrator at once."
+        )
+    )
+
+
+def kit_for_enrolment(name: str, token: str) -> Kit | None:
+    """The kit whose enrolment token this is, if it can be used for this site now.
+
+    The comparison goes over all open kits of the site in constant time each.
+    """
+    digest = token_sha256(token)
+    open_kits = (
+        Kit.objects.select_related("site")
+        .filter(
+            site__name=name,
+            enrolled_at__isnull=True,
+            revoked_at__isnull=True,
+            built_at__isnull=False,
+            enrolment_expires__gt=timezone.now(),
+        )
+        .exclude(site__status=Site.Status.SUSPENDED)
+    )
+    matching = [kit for kit in open_kits if hmac.compare_digest(kit.enrolment_sha256, digest)]
+    return matching[0] if matching else None
+
+
+def certificate_of(site: str, serial: str) -> Certificate:
+    """The certificate an agent signs with. Raises UnknownSiteError when it is unknown, revoked or suspended."""
+    certificate = Certificate.objects.select_related("site").filter(site__name=site, serial=serial).first()
+    if certificate is None or certificate.revoked_at is not None:
+        raise UnknownSiteError(_("This certificate is not known here or was revoked. Ask for a new kit."))
+    if certificate.site.status == Site.Status.SUSPENDED:
+        raise UnknownSiteError(_("This site is suspended. Ask the administrator."))
+    return certificate

@@ -1,0 +1,1 @@
+"""The page on which a clinician asks the model of their own institution."""

@@ -1,0 +1,1 @@
+"""What every page shares: the shell, the look, and the first page by role."""

@@ -1,0 +1,6 @@
+"""What this app writes to the audit log, and what an entry of each act may carry."""
+
+from compliance.events import register
+
+register("model.promoted", frozenset({"arm", "proposed", "reason", "replaces"}))
+register("model.withdrawn", frozenset({"reason"}))

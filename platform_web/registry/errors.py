@@ -1,0 +1,15 @@
+"""Errors of the registry. Each message is a sentence for a person and says what to do next."""
+
+from platform_web.outbox.errors import PortalError
+
+
+class RegistryError(PortalError):
+    """Base of all errors this app raises on purpose."""
+
+
+class CollectionError(RegistryError):
+    """What a run left behind is incomplete or contradicts itself."""
+
+
+class PromotionError(RegistryError):
+    """A site's model cannot be promoted as asked; nothing was changed."""

@@ -1,0 +1,91 @@
+"""The lines of a run's journal, checked before anything is written from them. No Django here but words."""
+
+import math
+from typing import Annotated, Any
+
+from django.utils.translation import gettext as _
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from platform_web.training.errors import JournalError
+
+MAX_LINE_BYTES = 1_000_000
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _finite(value: Any) -> Any:
+    """A diverged loss is NaN on the wire; a browser's JSON has no such number."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Figure = Annotated[float | None, BeforeValidator(_finite)]
+Figures = dict[str, dict[str, Figure]]  # arm → name → value
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Validated(_Line):
+    """What the state after round ``round`` measured on the validation parts."""
+
+    round: int = Field(ge=0)
+    cohort: Figures = {}
+    site_metrics: dict[str, Figures | None] | None = None
+
+
+class RoundLine(_Line):
+    round: int = Field(ge=1)
+    sites: list[str]
+    cohort: Figures = {}
+    site_metrics: dict[str, Figures | None] | None = None
+    validated: Validated | None = None
+    aggregate_sha256: dict[str, Sha256] | Sha256 | None = None
+
+    def digests(self) -> dict[str, str]:
+        """Digest per aggregate file; one file for all arms is called ``all``."""
+        found = self.aggregate_sha256
+        return {"all": found} if isinstance(found, str) else dict(found or {})
+
+
+class SiteFile(_Line):
+    round: int = Field(ge=0)
+    personal_sha256: Sha256
+
+
+class SiteFinish(_Line):
+    """What one site reports after it has read its test part once."""
+
+    rows: dict[str, int] = {}
+    files: dict[str, SiteFile]
+    shared_sha256: dict[str, Sha256] = {}
+    cells: dict[str, dict[str, Figure]] | None = None
+    differences: dict[str, dict[str, Any]] | None = None
+    proposal: str | None = None
+    absent_labels: list[str] | None = None
+
+
+class FinishLine(_Line):
+    chosen: dict[str, int]
+    aggregate_sha256: dict[str, Sha256] = {}  # shared part per arm, as the server wrote it
+    sites: dict[str, SiteFinish]
+
+
+class FailureLine(_Line):
+    """The controller gave up; the sentence is for the person who started the run."""
+
+    error: str = Field(max_length=2000)
+
+
+def read_line(kind: type[_Line], line: dict[str, Any]) -> Any:
+    """``line`` as ``kind``. Raises JournalError naming the first thing that is wrong."""
+    try:
+        return kind.model_validate(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "line"
+        raise JournalError(
+            _(
+                "The run's journal holds a line that cannot be read (%(place)s: %(problem)s). Start the run again."
+            )
+            % {"place": place, "problem": first["msg"]}
+        ) from error

@@ -1,0 +1,155 @@
+"""Rows of studies, runs and rounds. The journal of a run is the truth; these rows are its copy."""
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from fl_jobs.packaging.spec import RunSpec, TaskSpec, canonical_json
+from platform_web.accounts.scope import ScopedManager
+from platform_web.federation.models import Site
+from platform_web.training.errors import RunStateError
+
+
+class Study(models.Model):
+    """A purpose, the data it may use and the task: what every run of it shares."""
+
+    site_path: ClassVar[str] = "runs__sites"
+
+    slug = models.SlugField(max_length=63, unique=True)
+    title = models.CharField(max_length=200)
+    purpose = models.TextField(max_length=2000)
+    dataset = models.CharField(max_length=63)
+    task = models.JSONField()
+    teaching = models.BooleanField(default=False)
+    created = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+
+    objects = ScopedManager()
+
+    class Meta:
+        ordering = ["-created"]
+        verbose_name = _("study")
+        verbose_name_plural = _("studies")
+
+    def __str__(self) -> str:
+        return self.title
+
+    def task_spec(self) -> TaskSpec:
+        """The task as the run specification holds it."""
+        return TaskSpec.model_validate_json(canonical_json(self.task))
+
+
+class Run(models.Model):
+    """One execution of a study. Its specification and digest are fixed once it has been prepared."""
+
+    class State(models.TextChoices):
+        PREPARING = "PREPARING", _("Preparing")
+        SUBMITTED = "SUBMITTED", _("Waiting for the sites")
+        RUNNING = "RUNNING", _("Training")
+        STOPPING = "STOPPING", _("Stopping")
+        COLLECTING = "COLLECTING", _("Collecting results")
+        COMPLETED = "COMPLETED", _("Completed")
+        FAILED = "FAILED", _("Failed")
+        STOPPED = "STOPPED", _("Stopped")
+
+    FOLLOWED = (State.SUBMITTED, State.RUNNING, State.STOPPING)
+    FINAL = (State.COMPLETED, State.FAILED, State.STOPPED)
+    site_path: ClassVar[str] = "sites"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="runs")
+    algorithm = models.CharField(max_length=63)
+    hyper_parameters = models.JSONField(default=dict)
+    model = models.CharField(max_length=63)
+    model_arguments = models.JSONField(default=dict, blank=True)
+    rounds = models.PositiveIntegerField()
+    seed = models.PositiveIntegerField()
+    min_sites = models.PositiveIntegerField()
+    sites = models.ManyToManyField(Site, related_name="runs")
+    spec = models.JSONField(null=True, blank=True)
+    run_digest = models.CharField(max_length=64, blank=True, default="")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.PREPARING)
+    error = models.TextField(blank=True, default="")
+    nvflare_job_id = models.CharField(max_length=64, blank=True, default="")
+    epoch = models.PositiveIntegerField(default=1)
+    journal_position = models.PositiveIntegerField(default=0)
+    finish = models.JSONField(null=True, blank=True)
+    next_poll_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    created = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    ended = models.DateTimeField(null=True, blank=True)
+
+    objects = ScopedManager()
+
+    class Meta:
+        ordering = ["-created"]
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        indexes = [
+            models.Index(
+                fields=["next_poll_at"],
+                name="training_run_due",
+                condition=models.Q(state__in=["SUBMITTED", "RUNNING", "STOPPING"]),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.study.slug} {str(self.pk)[:8]}"
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in self.FINAL
+
+    def run_spec(self) -> RunSpec:
+        """The specification the sites approve. Raises RunStateError when row and digest disagree."""
+        if self.spec is None:
+            raise RunStateError(_("This run has not been prepared yet; wait until it has a digest."))
+        spec = RunSpec.model_validate_json(canonical_json(self.spec))
+        if spec.digest() != self.run_digest:
+            raise RunStateError(
+                _("The stored specification does not match the run's digest. Start the run again.")
+            )
+        return spec
+
+
+class Round(models.Model):
+    """One committed round: digests of the aggregates and what the cohort measured."""
+
+    site_path: ClassVar[str] = "site_rounds__site"
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="committed_rounds")
+    number = models.PositiveIntegerField()
+    aggregate_sha256 = models.JSONField(default=dict)
+    cohort = models.JSONField(default=dict)
+    committed = models.DateTimeField(auto_now_add=True)
+
+    objects = ScopedManager()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="training_round_once")]
+
+    def __str__(self) -> str:
+        return f"{self.run} · {self.number}"
+
+
+class SiteRound(models.Model):
+    """A site took part in a round. ``metrics`` is empty unless the site's policy shares them."""
+
+    site_path: ClassVar[str] = "site"
+
+    round = models.ForeignKey(Round, on_delete=models.PROTECT, related_name="site_rounds")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
+    metrics = models.JSONField(default=dict, blank=True)
+
+    objects = ScopedManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["round", "site"], name="training_site_round_once")]
+
+    def __str__(self) -> str:
+        return f"{self.round} · {self.site}"

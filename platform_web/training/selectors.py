@@ -1,0 +1,86 @@
+"""Reads of studies and runs for the pages."""
+
+from typing import Any
+
+from django.db.models import Count, Max, QuerySet
+from django.utils.timezone import now
+
+from platform_web.accounts.scope import AnyUser
+from platform_web.federation.models import Dataset, Site
+from platform_web.training.models import Round, Run, SiteRound, Study
+
+
+def runs_for(user: AnyUser) -> QuerySet[Run]:
+    """Runs the person may see, newest first, with ``done``: the number of committed rounds."""
+    return (
+        Run.objects.for_user(user)
+        .select_related("study", "created_by")
+        .annotate(done=Count("committed_rounds", distinct=True))
+        .order_by("-created")
+    )
+
+
+def studies_for(user: AnyUser) -> QuerySet[Study]:
+    """Studies the person may see, with their number of runs."""
+    return (
+        Study.objects.for_user(user)
+        .annotate(run_count=Count("runs", distinct=True), last_run=Max("runs__created"))
+        .order_by("-created")
+    )
+
+
+def visible_sites(run: Run, user: AnyUser) -> list[Site]:
+    """The run's sites this person may see by name."""
+    seen = Site.objects.for_user(user).values("pk")
+    return list(run.sites.filter(pk__in=seen).order_by("name"))
+
+
+def round_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
+    """Committed rounds with cohort figures and those per-site figures the person may see."""
+    own: dict[int, dict[str, Any]] = {}
+    site_rounds = SiteRound.objects.for_user(user).filter(round__run=run).select_related("site")
+    for row in site_rounds:
+        own.setdefault(row.round_id, {})[row.site.name] = row.metrics
+    return [
+        {
+            "number": row.number,
+            "committed": row.committed.isoformat(),
+            "cohort": row.cohort,
+            "aggregate_sha256": row.aggregate_sha256,
+            "sites": own.get(row.pk, {}),
+        }
+        for row in Round.objects.filter(run=run).order_by("number")
+    ]
+
+
+def waiting_for(run: Run, user: AnyUser) -> list[dict[str, Any]]:
+    """Whom the run waits for: sites without an update in the round after the last committed one."""
+    if run.is_final:
+        return []
+    moment = now()
+    last = Round.objects.filter(run=run).order_by("-number").first()
+    took_part = set(last.site_rounds.values_list("site_id", flat=True)) if last else set()
+    return [
+        {
+            "site": site,
+            "online": site.is_online(moment),
+            "missing": site.missing(moment),
+            "dropped": last is not None and site.pk not in took_part,
+        }
+        for site in visible_sites(run, user)
+    ]
+
+
+def ready_sites(study: Study) -> list[dict[str, Any]]:
+    """Every site with what keeps it from taking part in a run of ``study``, for the form."""
+    moment = now()
+    cards = {card.site_id: card for card in Dataset.objects.filter(name=study.dataset)}
+    return [
+        {
+            "site": site,
+            "card": cards.get(site.pk),
+            "online": site.is_online(moment),
+            "missing": site.missing(moment),
+        }
+        for site in Site.objects.order_by("name")
+    ]

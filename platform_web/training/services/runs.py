@@ -1,0 +1,241 @@
+"""Starting and stopping runs, and the steps of a run up to its submission."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils.timezone import now
+from django.utils.translation import gettext as _
+
+from fl_jobs.packaging.spec import HyperValue, ModelSpec, RunSpec, StudySpec
+from platform_web.audit import services as audit
+from platform_web.federation.models import Dataset, Site
+from platform_web.outbox import services as outbox
+from platform_web.outbox.models import Task
+from platform_web.training.errors import RunRequestError, RunStateError
+from platform_web.training.models import Run, Study
+
+State = Run.State
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a data scientist asks for; hyper-parameters are already those of the catalog."""
+
+    algorithm: str
+    hyper_parameters: dict[str, HyperValue]
+    model: str
+    rounds: int
+    seed: int
+    min_sites: int
+    sites: list[str]
+    model_arguments: dict[str, HyperValue] = field(default_factory=dict)
+
+
+@transaction.atomic
+def start_run(*, actor: User, study: Study, request: RunRequest) -> Run:
+    """Start a run on the named sites and promise its preparation.
+
+    Raises RunRequestError, with a sentence naming the site, when a site is unknown, offline or lacks the
+    study's data, or when there are fewer sites than the run's minimum; nothing has changed then.
+    """
+    sites = _usable_sites(study, request)
+    run = Run(
+        study=study,
+        algorithm=request.algorithm,
+        hyper_parameters=request.hyper_parameters,
+        model=request.model,
+        model_arguments=request.model_arguments,
+        rounds=request.rounds,
+        seed=request.seed,
+        min_sites=request.min_sites,
+        created_by=actor,
+    )
+    run.save(force_insert=True)
+    run.sites.set(sites)
+    audit.record(
+        act="run.started",
+        actor=actor,
+        obj=[("study", study.slug, "")],
+        run=str(run.pk),
+        data={"algorithm": run.algorithm, "rounds": run.rounds, "sites": len(sites)},
+    )
+    outbox.enqueue("training.prepare_run", run_id=str(run.pk))
+    return run
+
+
+def _usable_sites(study: Study, request: RunRequest) -> list[Site]:
+    names = sorted(set(request.sites))
+    sites = list(Site.objects.filter(name__in=names).order_by("name"))
+    if unknown := sorted(set(names) - {site.name for site in sites}):
+        raise RunRequestError(
+            _("There is no site called “%(name)s”. Choose among the sites of the list.")
+            % {"name": unknown[0]}
+        )
+    if len(sites) < request.min_sites:
+        raise RunRequestError(
+            _(
+                "The run needs at least %(least)d sites, but only %(chosen)d were chosen. Choose more sites or lower the minimum."
+            )
+            % {"least": request.min_sites, "chosen": len(sites)}
+        )
+    moment = now()
+    task = study.task_spec()
+    cards = {card.site_id: card for card in Dataset.objects.filter(site__in=sites, name=study.dataset)}
+    for site in sites:
+        if not site.is_online(moment):
+            raise RunRequestError(
+                _("%(site)s is not online: %(missing)s Leave it out or bring it online first.")
+                % {"site": site.title, "missing": site.missing(moment)}
+            )
+        card = cards.get(site.pk)
+        if card is None:
+            raise RunRequestError(
+                _(
+                    "%(site)s has not registered a data set called “%(dataset)s”. Leave it out or ask its operator."
+                )
+                % {"site": site.title, "dataset": study.dataset}
+            )
+        if card.kind != task.kind or not set(card.labels) <= set(task.labels):
+            raise RunRequestError(
+                _(
+                    "The data set “%(dataset)s” of %(site)s has another kind or other labels than the study. Leave the site out or open a study for its data."
+                )
+                % {"site": site.title, "dataset": study.dataset}
+            )
+    return sites
+
+
+def draft_spec(run: Run) -> RunSpec:
+    """The specification without its tensor list; ``fl_jobs.describe`` reads it."""
+    study = run.study
+    return RunSpec(
+        study=StudySpec(
+            slug=study.slug,
+            purpose=study.purpose,
+            dataset=study.dataset,
+            task=study.task_spec(),
+            teaching=study.teaching,
+        ),
+        algorithm=run.algorithm,
+        hyper_parameters=run.hyper_parameters,
+        model=ModelSpec(name=run.model, arguments=run.model_arguments),
+        rounds=run.rounds,
+        seed=run.seed,
+        min_sites=run.min_sites,
+    )
+
+
+@transaction.atomic
+def record_spec(*, run_id: str, spec: RunSpec) -> None:
+    """Fix a run's specification and digest and promise its submission. Done twice it changes nothing."""
+    run = _lock(run_id)
+    if run.state != State.PREPARING or run.spec is not None:
+        return
+    run.spec = spec.model_dump(mode="json")
+    run.run_digest = spec.digest()
+    run.save(update_fields=["spec", "run_digest"])
+    audit.record(
+        act="run.prepared",
+        actor_type="system",
+        obj=[("run_spec", str(run.pk), run.run_digest)],
+        run=str(run.pk),
+        data={"tensors": len(spec.tensors)},
+    )
+    outbox.enqueue("training.submit_run", run_id=str(run.pk))
+
+
+@transaction.atomic
+def record_submitted(*, run_id: str, job_id: str) -> bool:
+    """Note the NVFlare job of a run. False when the run was stopped meanwhile: the job must be aborted."""
+    run = _lock(run_id)
+    if run.state != State.PREPARING:
+        return run.nvflare_job_id == job_id and run.state in Run.FOLLOWED
+    run.state = State.SUBMITTED
+    run.nvflare_job_id = job_id
+    run.next_poll_at = now()
+    run.save(update_fields=["state", "nvflare_job_id", "next_poll_at"])
+    audit.record(
+        act="run.submitted",
+        actor_type="system",
+        obj=[("run_spec", str(run.pk), run.run_digest)],
+        run=str(run.pk),
+        data={"job": job_id, "epoch": run.epoch},
+    )
+    return True
+
+
+@transaction.atomic
+def stop_run(*, run_id: str, actor: User) -> Run:
+    """Ask for a run's end. Raises RunStateError when it has ended or its results are being collected."""
+    run = _lock(run_id)
+    if run.state == State.STOPPING:
+        return run
+    if run.is_final or run.state == State.COLLECTING:
+        raise RunStateError(
+            _("This run is “%(state)s” and cannot be stopped any more.") % {"state": run.get_state_display()}
+        )
+    if run.state == State.PREPARING:
+        run.state, run.ended = State.STOPPED, now()
+    else:
+        run.state, run.next_poll_at = State.STOPPING, now()
+    run.save(update_fields=["state", "ended", "next_poll_at"])
+    audit.record(
+        act="run.stop_asked", actor=actor, run=str(run.pk), obj=[("run", str(run.pk), run.run_digest)]
+    )
+    return run
+
+
+@transaction.atomic
+def record_stopped(*, run_id: str) -> None:
+    """The NVFlare job of a stopping run has ended. Committed rounds stay."""
+    run = _lock(run_id)
+    if run.state != State.STOPPING:
+        return
+    _end(run, State.STOPPED, "")
+    audit.record(
+        act="run.stopped",
+        actor_type="system",
+        run=str(run.pk),
+        obj=[("run", str(run.pk), run.run_digest)],
+        data={"rounds": run.committed_rounds.count()},
+    )
+
+
+@transaction.atomic
+def fail_run(*, run_id: str, sentence: str) -> None:
+    """End a run with a sentence for the person who started it. A run that has ended stays as it is."""
+    run = _lock(run_id)
+    if run.is_final:
+        return
+    _end(run, State.FAILED, sentence[:2000])
+    audit.record(
+        act="run.failed",
+        actor_type="system",
+        out="error",
+        run=str(run.pk),
+        obj=[("run", str(run.pk), run.run_digest)],
+        data={"reason": sentence[:500]},
+    )
+
+
+def _end(run: Run, state: Any, error: str) -> None:
+    run.state, run.error, run.ended, run.lease_until = state, error, now(), None
+    run.save(update_fields=["state", "error", "ended", "lease_until"])
+
+
+def _lock(run_id: str) -> Run:
+    return Run.objects.select_for_update().select_related("study").get(pk=run_id)
+
+
+def fail_abandoned_runs() -> int:
+    """End runs whose promised work has failed for good, with the sentence the outbox kept; how many."""
+    waiting = Run.objects.filter(state__in=[State.PREPARING, State.COLLECTING]).values_list("pk", flat=True)
+    ended = 0
+    for run_id in waiting:
+        failed = Task.objects.filter(arguments={"run_id": str(run_id)}, failed__isnull=False).first()
+        if failed:
+            fail_run(run_id=str(run_id), sentence=failed.last_error)
+            ended += 1
+    return ended

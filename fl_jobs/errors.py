@@ -23,3 +23,7 @@ class ModelFileError(FLJobError):
 
 class AggregationError(FLJobError):
     """The sites' updates cannot be summed; the round is not committed."""
+
+
+class SiteHomeError(FLJobError):
+    """A site's job process does not find the site's folder."""

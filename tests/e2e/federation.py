@@ -1,0 +1,223 @@
+"""A real NVFlare federation on loopback, in one temporary folder: server, sites, their ends.
+
+Reusable by proofs and benchmarks. It provisions as the product does (our CA, CSR made at the site, the kit
+files) but without portal and agent. Every process it started is ended by :meth:`Federation.close`.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from site_kits.provisioning import ca, flare_kit
+
+REGISTERED = "Successfully registered client:"
+SERVER_UP = "Server started"
+
+
+class FederationError(RuntimeError):
+    """A process did not come up; the message ends with its log."""
+
+
+@dataclass
+class Participant:
+    """A server or site process. ``folder`` is its NVFlare workspace."""
+
+    name: str
+    folder: Path
+    log: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    known: dict[int, float] = field(default_factory=dict)
+
+    def tree(self) -> list[psutil.Process]:
+        """This process and its job processes, found by the workspace folder in their command lines."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            if str(self.folder) in (process.info["cmdline"] or []):
+                found.append(process)
+        return found
+
+    def job_processes(self) -> list[psutil.Process]:
+        """The job processes alone."""
+        return [process for process in self.tree() if self.process and process.pid != self.process.pid]
+
+    def rss_mb(self) -> dict[str, float]:
+        """Resident memory in MB of the parent and, summed, of its job processes."""
+        jobs = {process.pid for process in self.job_processes()}
+        sizes = {"parent": 0.0, "jobs": 0.0}
+        for process in self.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sizes["jobs" if process.pid in jobs else "parent"] += process.memory_info().rss / 2**20
+        return sizes
+
+
+class Federation:
+    """One federation below ``root``. Use as a context manager."""
+
+    def __init__(self, root: Path, *, port: int | None = None) -> None:
+        self.root, self.port = root, port or free_port()
+        self.facts = flare_kit.FederationFacts("testfed", "server", "localhost", self.port)
+        self.ca_key, self.ca_cert = ca.create_ca("Test federation")
+        self.root_pem = self.ca_cert.public_bytes(Encoding.PEM)
+        self.server = self._participant("server", root / "server", {})
+        self.sites: dict[str, Participant] = {}
+        key, certificate = ca.issue_server_certificate(
+            self.ca_key, self.ca_cert, "server", ["localhost", "127.0.0.1"]
+        )
+        flare_kit.write_server_kit(self.server.folder, self.facts, key, certificate, self.root_pem)
+        for name, role in (("ops", "project_admin"), ("runs", "lead")):
+            key, certificate = ca.issue_service_identity(
+                self.ca_key, self.ca_cert, name, role, "consilium", 30
+            )
+            flare_kit.write_admin_kit(self.admin_folder(name), self.facts, name, key, certificate, self.root_pem)
+
+    def __enter__(self) -> "Federation":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def admin_folder(self, name: str) -> Path:
+        """Where ``new_secure_session`` finds the identity ``name``."""
+        return self.root / "admin" / name
+
+    def site_home(self, name: str) -> Path:
+        """The site's own folder (CONSILIUM_SITE_HOME)."""
+        return self.root / "sites" / name
+
+    def add_site(self, name: str, *, share_site_metrics: bool = True) -> Participant:
+        """Make a site's folder as kit and enrolment would; the key is made in it."""
+        home = self.site_home(name)
+        flare = home / "flare"
+        flare_kit.write_site_kit_files(flare, self.facts, name, "test", self.root_pem)
+        site_json = {"version": 1, "site": name, "policy": {"share_site_metrics": share_site_metrics}}
+        (home / "site.json").write_text(json.dumps(site_json))
+        key_pem, csr_pem = make_request(name)
+        certificate = ca.sign_site_csr(self.ca_key, self.ca_cert, csr_pem, site=name, organisation="test")
+        key_file = flare / "startup" / "client.key"
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(key_pem)
+        (flare / "startup" / "client.crt").write_bytes(certificate)
+        site = self._participant(name, flare, {"CONSILIUM_SITE_HOME": str(home)})
+        self.sites[name] = site
+        return site
+
+    def start_server(self, timeout_s: float = 40) -> None:
+        """Start the NVFlare server and wait until it answers."""
+        self._start(self.server)
+        wait_for_text(self.server, SERVER_UP, timeout_s)
+
+    def start_sites(self, names: Sequence[str] | None = None, timeout_s: float = 60) -> None:
+        """Start sites side by side and wait until each is registered."""
+        chosen = [self.sites[name] for name in names or list(self.sites)]
+        for site in chosen:
+            self._start(site)
+        for site in chosen:
+            wait_for_text(site, REGISTERED, timeout_s)
+
+    def kill(self, participant: Participant, *, only_jobs: bool = False) -> None:
+        """SIGKILL a participant and its job processes (or these alone), as a power cut would."""
+        victims = participant.job_processes() if only_jobs else participant.tree()
+        for process in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(victims, timeout=5)
+        if participant.process and not only_jobs:
+            participant.process.wait(timeout=10)
+
+    def close(self) -> None:
+        """End every process: SIGTERM to the parents, SIGKILL to whatever is left after 5 s."""
+        everyone = [*self.sites.values(), self.server]
+        for participant in everyone:
+            if participant.process and participant.process.poll() is None:
+                participant.process.terminate()
+        deadline = time.monotonic() + 5
+        while any(participant.tree() for participant in everyone) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for participant in everyone:
+            self.kill(participant)
+
+    def leftover(self) -> list[psutil.Process]:
+        """Processes that still name this federation's folder."""
+        return [process for each in (self.server, *self.sites.values()) for process in each.tree()]
+
+    def _participant(self, name: str, folder: Path, extra: dict[str, str]) -> Participant:
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "HOME": str(folder),
+            "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "OMP_NUM_THREADS": "1",
+            "LC_ALL": "C.UTF-8",
+            **extra,
+        }
+        return Participant(name, folder, folder.parent / f"{name}.log", environment)
+
+    def _start(self, participant: Participant) -> None:
+        with participant.log.open("wb") as log:
+            participant.process = subprocess.Popen(
+                ["bash", str(participant.folder / "startup" / "sub_start.sh"), "--once"],
+                cwd=participant.folder,
+                env=participant.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+
+def make_request(site: str) -> tuple[bytes, bytes]:
+    """Make a site's key and certificate request, as the agent does."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    return pem, request.public_bytes(Encoding.PEM)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_text(participant: Participant, text: str, timeout_s: float) -> None:
+    """Wait until a participant's log contains ``text``. Raises FederationError with the log's end."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        log = participant.log.read_text(errors="replace") if participant.log.exists() else ""
+        if text in log:
+            return
+        if participant.process is None or participant.process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise FederationError(f"{participant.name} did not say {text!r}:\n{participant.log.read_text()[-3000:]}")
+
+
+@contextlib.contextmanager
+def admin_session(federation: Federation, name: str) -> Iterator[Any]:
+    """An NVFlare session of one of the two service identities."""
+    from nvflare.fuel.flare_api.flare_api import new_secure_session
+
+    session = new_secure_session(username=name, startup_kit_location=str(federation.admin_folder(name)))
+    try:
+        yield session
+    finally:
+        session.close()

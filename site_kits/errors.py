@@ -13,6 +13,10 @@ class CertificateRequestError(SiteKitError):
     """A certificate request is malformed or asks for something that is not its own."""
 
 
+class ForeignNameError(CertificateRequestError):
+    """A certificate request asks for the name of another site."""
+
+
 class SignatureError(SiteKitError):
     """A signed request or ticket does not verify."""
 

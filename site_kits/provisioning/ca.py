@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from site_kits.errors import CertificateRequestError, ProvisioningError
+from site_kits.errors import CertificateRequestError, ForeignNameError, ProvisioningError
 
 ROOT_KEY_BITS = 3072  # lives for years; NIST SP 800-57 wants more than 112 bits of strength after 2030
 LEAF_KEY_BITS = 2048
@@ -82,7 +82,7 @@ def sign_site_csr(
     if not valid:
         raise CertificateRequestError("The request is not signed by its own key; run start.sh again.")
     if [name.value for name in names] != [site]:
-        raise CertificateRequestError(
+        raise ForeignNameError(
             f"The request asks for another name than {site}; use the kit that was made for this site."
         )
     certificate = _sign_leaf(

@@ -1,0 +1,133 @@
+"""``consilium-site``: run, register, status and check, for the person who looks after the site."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from fl_jobs.errors import DataError
+from site_kits.agent import preflight
+from site_kits.agent.datasets import data_folders, describe, register_folder
+from site_kits.agent.enrolment import stored_identity
+from site_kits.agent.portal import PortalDoor
+from site_kits.agent.run import Agent, stop_on_signals
+from site_kits.agent.status import render_status
+from site_kits.errors import SiteKitError
+from site_kits.site_home import SiteHome
+from site_kits.translation import _
+
+EXIT_REFUSED = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, do, and answer with 0, 1 (something is not in order) or 2 (a sentence says what to do)."""
+    parsed = _parser().parse_args(arguments)
+    home = SiteHome(Path(parsed.home))
+    try:
+        return int(parsed.command(home, parsed))
+    except (SiteKitError, DataError) as exc:
+        sys.stderr.write(f"{exc}\n")
+    except PermissionError as exc:
+        sys.stderr.write(
+            _("No permission for {file}; run as the user who owns the folder.\n").format(file=exc.filename)
+        )
+    except OSError as exc:
+        sys.stderr.write(
+            _("The file system refused: {reason} ({file}).\n").format(reason=exc.strerror, file=exc.filename)
+        )
+    return EXIT_REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="consilium-site", description=_("Runs this site of the federation.")
+    )
+    home = os.environ.get("CONSILIUM_SITE_HOME") or "."
+    parser.add_argument("--home", default=home, help=_("folder of the unpacked kit (default: this one)"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("run", help=_("bring the site up and keep it up")).set_defaults(command=_run)
+    register = commands.add_parser("register", help=_("register data folders and show their counts"))
+    register.add_argument("names", nargs="*", metavar="NAME", help=_("folder below data/ (default: all)"))
+    register.set_defaults(command=_register)
+    commands.add_parser("status", help=_("how the site is doing")).set_defaults(command=_status)
+    commands.add_parser("check", help=_("check everything, change nothing")).set_defaults(command=_check)
+    return parser
+
+
+def _run(home: SiteHome, _parsed: argparse.Namespace) -> int:
+    preflight.load_manifest(home)  # before a folder is made where no kit is
+    _log_to(home)
+    agent = Agent(home)
+    stop_on_signals(agent)
+    agent.run()
+    return 0
+
+
+def _register(home: SiteHome, parsed: argparse.Namespace) -> int:
+    preflight.load_manifest(home)
+    names = parsed.names or data_folders(home)
+    if not names:
+        sys.stdout.write(_("No folder with a manifest.json lies below {folder}.\n").format(folder=home.data))
+        return 1
+    failures = 0
+    for name in names:
+        try:
+            sys.stdout.write(f"{name}: {describe(register_folder(home, name))}\n")
+        except DataError as exc:
+            failures += 1
+            sys.stderr.write(f"{name}: {exc}\n")
+    return 1 if failures else 0
+
+
+def _status(home: SiteHome, _parsed: argparse.Namespace) -> int:
+    text, good = render_status(home)
+    sys.stdout.write(text + "\n")
+    return 0 if good else 1
+
+
+def _check(home: SiteHome, _parsed: argparse.Namespace) -> int:
+    manifest = preflight.load_manifest(home)
+    door = PortalDoor(manifest.agents_url, home.root_ca)
+
+    def identity_or_kit() -> None:
+        if stored_identity(home, manifest) is None:
+            preflight.check_kit_expiry(manifest)
+
+    checks: list[tuple[str, Callable[[], None]]] = [
+        (_("Python"), preflight.check_python),
+        (_("disk"), lambda: preflight.check_disk(home)),
+        (_("certificate or kit"), identity_or_kit),
+        (_("portal"), lambda: preflight.check_portal(door)),
+        (_("training server"), lambda: preflight.check_flare(manifest)),
+    ]
+    failures = 0
+    for name, check in checks:
+        try:
+            check()
+        except SiteKitError as exc:
+            failures += 1
+            sys.stdout.write(_("NOT OK  {name}: {sentence}\n").format(name=name, sentence=exc))
+        else:
+            sys.stdout.write(_("ok      {name}\n").format(name=name))
+    door.close()
+    return 1 if failures else 0
+
+
+def _log_to(home: SiteHome) -> None:
+    """Sentences to the terminal, the same with times to logs/agent.log (three files of 2 MiB)."""
+    home.logs.mkdir(parents=True, exist_ok=True)
+    screen = logging.StreamHandler(sys.stdout)
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    file = RotatingFileHandler(home.logs / "agent.log", maxBytes=2 * 2**20, backupCount=2, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("consilium.site")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [screen, file]
+    logger.propagate = False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,204 @@
+"""``consilium-site run``: check, register, enrol, then keep client, inference and heartbeat going until stopped."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from site_kits.agent import preflight
+from site_kits.agent.children import Child
+from site_kits.agent.datasets import register_all
+from site_kits.agent.enrolment import Identity, enrol, stored_identity
+from site_kits.agent.heartbeat import Heartbeat, Puller
+from site_kits.agent.portal import PortalDoor, PortalUnreachableError
+from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
+from site_kits.agent.status import StatusBoard
+from site_kits.errors import AgentError
+from site_kits.manifest import KitManifest
+from site_kits.site_home import SiteHome, read_state, write_state
+from site_kits.translation import _
+
+log = logging.getLogger("consilium.site")
+
+_TICK_S = 0.25
+_STOP_GRACE_S = 6.0
+_CHILDREN = ("client", "inference")
+
+
+class StopRequestedError(AgentError):
+    """Somebody pressed Ctrl-C while the agent was still waiting for something."""
+
+
+class Agent:
+    """One run of the site. ``stop`` may be set from a signal handler or a test."""
+
+    def __init__(self, home: SiteHome) -> None:
+        self.home = home
+        self.stop = threading.Event()
+        self.python = Path(sys.executable)
+        self._board = StatusBoard(home)
+        self._record = ChildRecord(home)
+
+    def run(self) -> None:
+        """Everything, until ``stop``. Raises AgentError when only the operator can help."""
+        manifest = preflight.load_manifest(self.home)
+        preflight.check_python()
+        preflight.check_disk(self.home)
+        with HomeLock(self.home):
+            orphans = self._record.end_orphans(self.home)
+            if orphans:
+                log.warning(_("Ended %d processes that a former start of this site had left."), orphans)
+            self._board.put(site=manifest.site, title=manifest.title, pid=os.getpid())
+            for name, sentence in register_all(self.home).items():
+                self._board.problem(f"data {name}", sentence)
+            door = PortalDoor(manifest.agents_url, self.home.root_ca)
+            try:
+                self._live(manifest, door, self._identity(manifest, door))
+            finally:
+                door.close()
+
+    def _identity(self, manifest: KitManifest, door: PortalDoor) -> Identity:
+        """The stored identity, or a fresh one when there is none or a new kit was unpacked over it."""
+        try:
+            identity = stored_identity(self.home, manifest)
+        except AgentError as exc:
+            if not self.home.token.exists():
+                raise AgentError(
+                    _(
+                        "{sentence} Ask the administrator for a new kit and unpack it over this folder."
+                    ).format(sentence=exc)
+                ) from exc
+            log.warning(_("%s The new kit's token is used for a new certificate."), exc)
+            identity = None
+        if identity is None:
+            preflight.check_kit_expiry(manifest)
+            identity = self._patiently(lambda: enrol(self.home, manifest, door))
+            log.info(_("Enrolled: the key was made here and stays here."))
+        until = identity.certificate.not_valid_after_utc.date().isoformat()
+        log.info(_("Certificate of %s valid until %s (%d days)."), manifest.site, until, identity.days_left)
+        return identity
+
+    def _patiently(self, attempt: Callable[[], Identity]) -> Identity:
+        """Try again while the portal cannot be reached: 2, 4, 8 … 30 s."""
+        wait_s = 2.0
+        while True:
+            try:
+                identity = attempt()
+            except PortalUnreachableError as exc:
+                self._board.problem("portal", str(exc))
+                log.warning(_("%s Next attempt in %d s."), exc, wait_s)
+                if self.stop.wait(wait_s):
+                    raise StopRequestedError(_("Stopped before the site was enrolled.")) from exc
+                wait_s = min(2 * wait_s, 30.0)
+            else:
+                self._board.problem("portal", None)
+                return identity
+
+    def _live(self, manifest: KitManifest, door: PortalDoor, identity: Identity) -> None:
+        try:
+            preflight.check_flare(manifest)
+        except AgentError as exc:
+            log.warning(str(exc))
+        children = self._children()
+        threads = [
+            Heartbeat(self.home, identity, door, self._board, children, self.stop),
+            Puller(self.home, identity, door, self._board, self.stop),
+        ]
+        try:
+            for child in children.values():
+                child.tick()
+            for thread in threads:
+                thread.start()
+            log.info(_("Site %s is up. Stop it with Ctrl-C."), manifest.site)
+            self._watch(children)
+        finally:
+            self.stop.set()
+            log.info(_("Stopping…"))
+            end_marked(self.home, _CHILDREN, grace_s=_STOP_GRACE_S)
+            for child in children.values():
+                child.stopped()
+            self._record.forget_all()
+            self._board.put(**{name: {"state": "stopped"} for name in _CHILDREN})
+            log.info(_("Stopped; nothing of this site is running any more."))
+
+    def _watch(self, children: dict[str, Child]) -> None:
+        ticks = 0
+        while not self.stop.wait(_TICK_S):
+            ticks += 1
+            for name, child in children.items():
+                child.tick()
+                self._board.problem(name, child.detail or None)
+                if ticks % 40 == 0:
+                    child.cap_log()
+
+    def _children(self) -> dict[str, Child]:
+        common = {"home": self.home, "python": self.python, "record": self._record}
+        client = Child(name="client", command=self._client_command, **common)  # type: ignore[arg-type]
+        inference = Child(name="inference", command=self._inference_command, **common)  # type: ignore[arg-type]
+        return {"client": client, "inference": inference}
+
+    def _client_command(self) -> list[str]:
+        for stale in ("daemon_pid.fl", "pid.fl", "shutdown.fl"):  # of a client that was killed
+            (self.home.flare / stale).unlink(missing_ok=True)
+        return ["bash", str(self.home.flare / "startup" / "sub_start.sh"), "--once"]
+
+    def _inference_command(self) -> list[str]:
+        host = os.environ.get("CONSILIUM_INFERENCE_HOST", "127.0.0.1")
+        port = self._inference_port(host)
+        address = f"http://127.0.0.1:{port}" if host in ("127.0.0.1", "0.0.0.0") else f"http://{host}:{port}"  # noqa: S104 — compared, not bound
+        url = os.environ.get("CONSILIUM_INFERENCE_URL", "").rstrip("/") or address
+        self._board.put(inference_address=address, inference_url=url)
+        module = ["-P", "-m", "site_kits.inference", "--home", str(self.home.root)]
+        return [str(self.python), *module, "--host", host, "--port", str(port), "--url", url]
+
+    def _inference_port(self, host: str) -> int:
+        """The port asked for, else the one of last time, else a free one. Raises AgentError when taken."""
+        remembered = self.home.state / "inference.json"
+        wished = os.environ.get("CONSILIUM_INFERENCE_PORT", "")
+        if wished:
+            if not wished.isdigit() or not 0 < int(wished) < 65536:
+                raise AgentError(
+                    _("CONSILIUM_INFERENCE_PORT must be a port number, not {x}.").format(x=wished)
+                )
+            if not _is_free(host, int(wished)):
+                raise AgentError(
+                    _(
+                        "Port {port} for predictions is taken by another program. End that one or set "
+                        "CONSILIUM_INFERENCE_PORT to a free port and start again."
+                    ).format(port=wished)
+                )
+            return int(wished)
+        port = read_state(remembered).get("port")
+        if not isinstance(port, int) or not _is_free(host, port):
+            with socket.socket() as probe:
+                probe.bind((host, 0))
+                port = int(probe.getsockname()[1])
+            write_state(remembered, {"port": port})
+        return port
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def stop_on_signals(agent: Agent) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal stop the agent; ``nohup`` keeps its meaning."""
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        agent.stop.set()
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, ask_to_stop)

@@ -1,0 +1,58 @@
+"""The words a site's operator reads: standard-library gettext, Chinese or English."""
+
+import gettext
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+LANGUAGES = ("en", "zh")
+_DOMAIN = "consilium_site"
+_CATALOGUES = Path(__file__).with_name("locale")
+_SPOKEN: ContextVar[str] = ContextVar("spoken_language", default="")
+
+
+@cache
+def translations(language: str) -> gettext.NullTranslations:
+    """The catalogue of ``language``; English, the language of the source, needs none."""
+    return gettext.translation(_DOMAIN, localedir=_CATALOGUES, languages=[language], fallback=True)
+
+
+def choose_language(accept_language: str) -> str:
+    """``zh`` or ``en``, whichever comes first in an Accept-Language header; ``en`` when neither does."""
+    offers = []
+    for position, part in enumerate(accept_language[:500].split(",")):
+        tag, _semicolon, parameters = part.strip().partition(";")
+        quality = parameters.strip().removeprefix("q=") or "1"
+        base = tag.split("-")[0].lower()
+        if base in LANGUAGES:
+            offers.append((-_as_float(quality), position, base))
+    return min(offers)[2] if offers else "en"
+
+
+def _as_float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Within the block, ``_`` answers in ``language``: that of the browser that asks."""
+    token = _SPOKEN.set(language)
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(token)
+
+
+def _(sentence: str) -> str:
+    """``sentence`` in the language of the request, else of the process (LC_ALL, LC_MESSAGES or LANG)."""
+    language = _SPOKEN.get()
+    if not language:
+        wish = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "en"
+        language = "zh" if wish.startswith("zh") else "en"
+    return translations(language).gettext(sentence)

@@ -3,7 +3,11 @@
 Acts are named ``thing.past-tense``; names end up in a log that is never erased.
 """
 
+import re
+
 from compliance.canonical import CanonicalError
+
+ACT = re.compile(r"[a-z][a-z_]{1,30}\.[a-z][a-z_]{1,30}")
 
 EVENTS: dict[str, frozenset[str]] = {
     "platform.set_up": frozenset({"fingerprint"}),
@@ -22,6 +26,17 @@ EVENTS: dict[str, frozenset[str]] = {
     "log.read": frozenset({"rows"}),
     "log.verified": frozenset({"entries", "verified"}),
 }
+
+
+def register(act: str, keys: frozenset[str] = frozenset()) -> None:
+    """Declare an act of a higher app and the keys its ``data`` may have. Raises ValueError for a bad name.
+
+    An app does so in its ``acts.py``, once, at import; two meanings of one act are refused.
+    """
+    if not ACT.fullmatch(act):
+        raise ValueError(f"An audit act is named like kit.issued, not {act!r}.")
+    if EVENTS.setdefault(act, frozenset(keys)) != frozenset(keys):
+        raise ValueError(f"The audit act {act!r} is declared twice, with different keys.")
 
 
 def check_event(act: str, data: dict[str, object]) -> None:

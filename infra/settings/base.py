@@ -127,7 +127,7 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 
-# Strict, with a nonce. unfold's admin needs 'unsafe-eval': platform_web.accounts.middleware relaxes /admin/ only.
+# Strict, with a nonce. unfold's admin needs 'unsafe-eval': accounts.middleware relaxes /admin/ only.
 # A page that talks to one more address (the clinic page to its site's inference) calls
 # platform_web.accounts.content_policy.allow_connect(response, origin) on its own response.
 CONTENT_SECURITY_POLICY = {

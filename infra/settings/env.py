@@ -94,7 +94,7 @@ def read_origin(environ: Environment, name: str, default: str, schemes: tuple[st
         usable = False
     if not usable:
         raise ImproperlyConfigured(
-            f"{name} is {text!r}; it must look like {schemes[0]}://host or {schemes[0]}://host:port, without a path."
+            f"{name} is {text!r}; it must look like {schemes[0]}://host:port, without a path."
         )
     return text
 

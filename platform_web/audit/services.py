@@ -70,7 +70,7 @@ def record(
 
 
 def pseudonym(kind: str, value: str) -> str:
-    """HMAC-SHA-256 under a key of this portal: an auditor who has the key can look a person up, others cannot."""
+    """HMAC-SHA-256 under a key of this portal: who has the key can look a person up, others cannot."""
     key = hmac.digest(settings.CONSILIUM_MASTER_KEY, b"consilium audit pseudonym", "sha256")
     return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:32]
 

@@ -6,11 +6,12 @@ Whoever owns the database can drop them; signed checkpoints (a later table) make
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 SENTENCE = "The audit log is append-only: entries are never changed or removed."
+_ABORT = f"SELECT RAISE(ABORT, '{SENTENCE}')"
 
 CREATE = {
     "sqlite": [
-        f"CREATE TRIGGER audit_event_no_update BEFORE UPDATE ON audit_event BEGIN SELECT RAISE(ABORT, '{SENTENCE}'); END",
-        f"CREATE TRIGGER audit_event_no_delete BEFORE DELETE ON audit_event BEGIN SELECT RAISE(ABORT, '{SENTENCE}'); END",
+        f"CREATE TRIGGER audit_event_no_update BEFORE UPDATE ON audit_event BEGIN {_ABORT}; END",
+        f"CREATE TRIGGER audit_event_no_delete BEFORE DELETE ON audit_event BEGIN {_ABORT}; END",
     ],
     "postgresql": [
         "CREATE OR REPLACE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS "

@@ -47,7 +47,7 @@ def seal_identity_key(name: str, key_pem: bytes) -> bytes:
 
 
 def open_identity_key(identity: ServiceIdentity) -> bytes:
-    """The PEM of a service identity's key: for the worker that talks to NVFlare only. Raises MasterKeyError."""
+    """The PEM of a service identity's key: for the worker that talks to NVFlare. Raises MasterKeyError."""
     return unseal(f"identity:{identity.name}", identity.key_sealed)
 
 

@@ -60,7 +60,7 @@ def new_token() -> str:
 
 
 def token_sha256(token: str) -> str:
-    """What is stored of a token. With 256 random bits there is nothing to guess, so no slow hash is needed."""
+    """What is stored of a token. 256 random bits cannot be guessed, so no slow hash is needed."""
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 

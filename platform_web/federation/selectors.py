@@ -37,9 +37,7 @@ def open_kit(token: str) -> Kit:
 def used_link() -> KitLinkUsedError:
     """The error of a link that was used before."""
     return KitLinkUsedError(
-        _(
-            "This kit was fetched before; each link works once. If that was not you, tell the administrator at once."
-        )
+        _("This kit was fetched before; a link works once. If that was not you, tell the administrator now.")
     )
 
 
@@ -65,7 +63,7 @@ def kit_for_enrolment(name: str, token: str) -> Kit | None:
 
 
 def certificate_of(site: str, serial: str) -> Certificate:
-    """The certificate an agent signs with. Raises UnknownSiteError when it is unknown, revoked or suspended."""
+    """The certificate an agent signs with. Raises UnknownSiteError if unknown, revoked or suspended."""
     certificate = Certificate.objects.select_related("site").filter(site__name=site, serial=serial).first()
     if certificate is None or certificate.revoked_at is not None:
         raise UnknownSiteError(_("This certificate is not known here or was revoked. Ask for a new kit."))

@@ -65,9 +65,7 @@ def invite_site(*, actor: User, name: str, title: str, organisation: str, zone: 
     """
     if not re.fullmatch(NAME_PATTERN, name) or name.endswith("\n") or name in RESERVED_NAMES:
         raise SiteNameError(
-            _(
-                "%(name)s cannot be a site's name. Use 1 to 63 of a–z, 0–9 and -, not - at an end, no reserved word."
-            )
+            _("%(name)s cannot be a site's name. Use 1 to 63 of a-z, 0-9 and -, with - inside only.")
             % {"name": name[:80] or "''"}
         )
     federation = authority.the_federation()
@@ -181,9 +179,7 @@ def enrol_site(*, name: str, token: str, csr_pem: str) -> Enrolment:
     kit = selectors.kit_for_enrolment(name, token)
     if kit is None:
         raise EnrolmentTokenError(
-            _(
-                "The enrolment token is wrong, used or expired. Ask the administrator for a new kit for this site."
-            )
+            _("The enrolment token is wrong, used or expired. Ask the administrator for a new kit.")
         )
     federation = authority.the_federation()
     root_key, root = authority.open_root(federation)
@@ -191,9 +187,7 @@ def enrol_site(*, name: str, token: str, csr_pem: str) -> Enrolment:
         root_key, root, csr_pem.encode(errors="replace"), site=name, organisation=kit.site.organisation
     )
     if not Kit.objects.filter(pk=kit.pk, enrolled_at__isnull=True).update(enrolled_at=timezone.now()):
-        raise EnrolmentTokenError(
-            _("The enrolment token was just used. Ask for a new kit.")
-        )
+        raise EnrolmentTokenError(_("The enrolment token was just used. Ask for a new kit."))
     certificate = _store_certificate(kit, pem)
     Site.objects.filter(pk=kit.site_id, status=Site.Status.INVITED).update(status=Site.Status.ENROLLED)
     audit.record(

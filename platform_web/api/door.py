@@ -1,0 +1,121 @@
+"""What every agent endpoint needs: a body of at most 1 MiB, a schema, a signature, problems instead of errors."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+from cryptography import x509
+from django.core.exceptions import RequestDataTooBig
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http.request import UnreadablePostError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
+from pydantic import BaseModel, ValidationError
+
+from platform_web.api.problems import problem
+from platform_web.federation import selectors, services
+from platform_web.federation.errors import EnrolmentTokenError, SetupError, UnknownSiteError
+from platform_web.federation.models import Site
+from platform_web.outbox.errors import PortalError
+from site_kits.errors import CertificateRequestError, ForeignNameError, MasterKeyError, SignatureError
+from site_kits.signing import read_headers, verify_request
+
+T = TypeVar("T", bound=BaseModel)
+View = Callable[..., HttpResponseBase]
+log = logging.getLogger(__name__)
+
+
+class BodyError(Exception):
+    """The body is not what this endpoint takes."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+
+
+def endpoint(method: str) -> Callable[[View], View]:
+    """One method; everything the layers below raise on purpose becomes a problem document."""
+
+    def decorate(view: View) -> View:
+        @csrf_exempt  # machines bring a signature, not a cookie
+        @wraps(view)
+        def guarded(request: HttpRequest, **kwargs: str) -> HttpResponseBase:
+            if request.method != method:
+                response = problem(405, "wrong_method", _("Use %(method)s.") % {"method": method})
+                response["Allow"] = method
+                return response
+            try:
+                return view(request, **kwargs)
+            except (BodyError, PortalError, SignatureError, CertificateRequestError, MasterKeyError) as error:
+                return _problem_of(error)
+            except OperationalError:
+                log.warning("the database does not answer")
+                return problem(503, "busy", _("The portal is busy. Try again in a few seconds."))
+
+        return guarded
+
+    return decorate
+
+
+def _problem_of(error: Exception) -> JsonResponse:
+    if isinstance(error, BodyError):
+        return problem(error.status, error.code, error.detail)
+    if isinstance(error, EnrolmentTokenError):
+        return problem(401, "token", str(error))
+    if isinstance(error, SignatureError | UnknownSiteError):
+        return problem(401, "signature", str(error))
+    if isinstance(error, ForeignNameError):
+        return problem(409, "other_name", str(error))
+    if isinstance(error, CertificateRequestError):
+        return problem(422, "certificate_request", str(error))
+    if isinstance(error, MasterKeyError | SetupError):
+        log.error("%s", error)
+        return problem(503, "not_set_up", _("The portal cannot do this now. Tell its administrator."))
+    return problem(409, "refused", str(error))
+
+
+def read_body(request: HttpRequest) -> bytes:
+    """The body; the limit is the door's DATA_UPLOAD_MAX_MEMORY_SIZE. Raises BodyError."""
+    try:
+        return request.body
+    except RequestDataTooBig as error:
+        raise BodyError(
+            413, "too_large", _("The request is larger than 1 MiB. Nothing was changed.")
+        ) from error
+    except UnreadablePostError as error:
+        raise BodyError(400, "cut_short", _("The request was cut short. Send it again.")) from error
+
+
+def parse(model: type[T], body: bytes) -> T:
+    """The body as ``model``. Raises BodyError naming the first field that is wrong."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or _("the body")
+        detail = _("%(field)s: %(reason)s. Nothing was changed.") % {"field": where, "reason": first["msg"]}
+        raise BodyError(422, "invalid", detail[:500]) from error
+
+
+def authenticate(request: HttpRequest, body: bytes) -> Site:
+    """The site that signed this request. Raises SignatureError or UnknownSiteError.
+
+    The nonce is used up last: a request that fails does not burn a genuine one's nonce.
+    """
+    now = timezone.now()
+    claimed = read_headers(request.headers)
+    certificate = selectors.certificate_of(claimed.site, claimed.serial)
+    verify_request(
+        x509.load_pem_x509_certificate(certificate.pem.encode()),
+        request.headers,
+        method=request.method or "",
+        path=request.get_full_path(),
+        body=body,
+        now=now.timestamp(),
+    )
+    if not services.use_nonce(site=certificate.site, nonce=claimed.nonce, now=now):
+        raise SignatureError(_("This request was sent before. Send a new one with a new nonce."))
+    return certificate.site

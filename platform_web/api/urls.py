@@ -1,0 +1,11 @@
+"""What lies below /agent/v1/."""
+
+from django.urls import path
+
+from platform_web.api import agents
+
+urlpatterns = [
+    path("enrol", agents.enrol, name="agent-enrol"),
+    path("heartbeat", agents.heartbeat, name="agent-heartbeat"),
+    path("artifacts/sha256/<str:digest>", agents.artifact, name="agent-artifact"),
+]

@@ -98,6 +98,12 @@ class Machine:
             if process.poll() is not None:
                 raise MachineError(f"{name} ended with code {process.returncode}: {self.log_tail(name)}")
 
+    def forget(self, name: str) -> None:
+        """Expect ``name`` to be gone: it was stopped on purpose and may be started again."""
+        process = self._own.pop(name, None)
+        if process is not None:
+            process.wait(30)
+
     def log_tail(self, name: str) -> str:
         """The last lines of what a process printed."""
         log = self.folder / "logs" / f"{name.replace(' ', '-')}.log"

@@ -17,6 +17,7 @@ from fl_jobs.errors import AggregationError, FLJobError, SharedStateError
 from fl_jobs.flare import wire
 from fl_jobs.flare.journal import RunFolder
 from fl_jobs.flare.keeping import commit_record, export_results
+from fl_jobs.flare.parent_watch import exit_with_parent
 from fl_jobs.messages import Contribution, TaskOrder
 from fl_jobs.packaging.job import read_spec
 from fl_jobs.packaging.spec import RunSpec
@@ -82,6 +83,7 @@ class ConsiliumController(Controller):
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Open the run's folder and answer the portal's questions for the journal from now on."""
+        exit_with_parent()
         workspace = fl_ctx.get_engine().get_workspace()
         self._run_folder = Path(workspace.get_run_dir(fl_ctx.get_job_id()))
         self._config_folder = Path(workspace.get_app_config_dir(fl_ctx.get_job_id()))
@@ -119,7 +121,13 @@ class ConsiliumController(Controller):
     def _run(self, kept: RunFolder, abort_signal: Signal, fl_ctx: FLContext) -> None:
         spec = read_spec(self._config_folder, self._run_digest)
         previous = kept.read_round(self._start_round - 1) if self._start_round > 1 else None
-        session = ServerSession(spec, start_round=self._start_round, previous=previous)
+        session = ServerSession(
+            spec,
+            start_round=self._start_round,
+            previous=previous,
+            records=kept.all_lines() if previous else (),
+            load_round=kept.read_round,
+        )
         start = {"start_round": self._start_round, "sites": self._sites, "job_id": fl_ctx.get_job_id()}
         kept.append({"kind": "start", "run_digest": self._run_digest, **start})
         while (order := session.next_order()) is not None:
@@ -144,7 +152,7 @@ class ConsiliumController(Controller):
             result_received_cb=answers.receive,
         )
         begun, enough_after = time.monotonic(), None
-        self.broadcast(task=task, fl_ctx=fl_ctx, targets=targets)
+        self.broadcast(task=task, fl_ctx=fl_ctx, targets=targets, min_responses=len(targets))
         while task.completion_status is None and not answers.are_complete():
             if abort_signal.triggered:
                 self.cancel_task(task, TaskCompletionStatus.ABORTED)

@@ -12,6 +12,7 @@ from nvflare.apis.signal import Signal
 
 from fl_jobs.errors import FLJobError, SharedStateError, SpecError
 from fl_jobs.flare import wire
+from fl_jobs.flare.parent_watch import exit_with_parent
 from fl_jobs.flare.site_home import find_site_home, shares_site_metrics
 from fl_jobs.packaging.job import read_spec
 from fl_jobs.site_session import SiteSession
@@ -30,6 +31,7 @@ class ConsiliumExecutor(Executor):
         """Read data and build the models when the run starts; a reason not to is kept for the first task."""
         if event_type != EventType.START_RUN:
             return
+        exit_with_parent()
         torch.set_num_threads(1)  # sites share a machine in the demo; 1 thread measured 10x faster there
         try:
             self._session = self._open_session(fl_ctx)
@@ -50,10 +52,10 @@ class ConsiliumExecutor(Executor):
             if order.name != task_name:
                 raise SharedStateError("The server sent a task under another name; it was not carried out.")
             contribution = self._session.execute(order)
+            return wire.contribution_to_shareable(contribution, order, self._run_digest)
         except FLJobError as error:
             self.log_error(fl_ctx, f"task {task_name} was not carried out: {error}")
             return wire.refusal(_sentence(error))
-        return wire.contribution_to_shareable(contribution, order, self._run_digest)
 
     def _open_session(self, fl_ctx: FLContext) -> SiteSession:
         folder = fl_ctx.get_engine().get_workspace().get_app_config_dir(fl_ctx.get_job_id())

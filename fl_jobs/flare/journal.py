@@ -52,15 +52,18 @@ class RunFolder:
             chosen = self._lines[max(since, 0) : max(since, 0) + LINES_MAX]
         return {"lines": chosen, "next": max(since, 0) + len(chosen)}
 
+    def all_lines(self) -> list[dict[str, Any]]:
+        """Return the whole journal, of earlier epochs too."""
+        with self._lock:
+            return list(self._lines)
+
     def read_round(self, number: int) -> TensorMap:
         """Return the aggregate of a committed round. Raises ModelFileError when it is missing or altered."""
         name = round_file(number)
         with self._lock:
             digests = [line["file_sha256"] for line in self._lines if line.get("file") == name]
         if not digests:
-            raise ModelFileError(
-                f"Round {number} was never committed here; start from round 1."
-            )
+            raise ModelFileError(f"Round {number} was never committed here; start from round 1.")
         return read_tensors(self.folder / name, sha256=digests[-1])
 
     def close(self) -> None:

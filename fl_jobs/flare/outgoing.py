@@ -16,7 +16,12 @@ from fl_jobs.packaging.spec import RunSpec
 
 _TEXT_KEYS = {"name", "round", "phase", "run", "lanes", "metrics"}
 _FINISH_KEYS = {"rows", "files", "shared_sha256", "cells", "differences", "proposal", "absent_labels"}
-_KEPT_FINISH_KEYS = {"cells", "differences", "proposal"}  # None unless the site shares its metrics
+_KEPT_FINISH_KEYS = {
+    "cells",
+    "differences",
+    "proposal",
+    "absent_labels",
+}  # None unless the site shares its metrics
 _LANES = frozenset({"samples", "one"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -105,7 +105,12 @@ def read_tensors(shareable: Shareable) -> TensorMap:
 
 def _pack(text: dict[str, Any], tensors: TensorMap) -> Shareable:
     shareable = Shareable()
-    shareable[TEXT_KEY] = json.dumps(text, allow_nan=False)
+    try:
+        shareable[TEXT_KEY] = json.dumps(text, allow_nan=False)
+    except ValueError as error:
+        raise SharedStateError(
+            "The training gave numbers that are not finite. Lower the learning rate and start again."
+        ) from error
     shareable[TENSORS_KEY] = dict(tensors)
     return shareable
 

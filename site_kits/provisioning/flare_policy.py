@@ -17,6 +17,7 @@ _NOTHING = {
     "manage_job": "none",
     "download_job": "none",
     "view": "none",
+    "app_command": "none",
     "operate": "none",
     "shell_commands": "none",
     "byoc": "none",
@@ -27,12 +28,19 @@ _NOTHING = {
 SERVER_AUTHORIZATION: dict[str, Any] = {
     "format_version": "1.0",
     "permissions": {
-        "project_admin": {**_NOTHING, "view": "any", "operate": "any", "manage_job": "any"},
+        "project_admin": {
+            **_NOTHING,
+            "view": "any",
+            "operate": "any",
+            "manage_job": "any",
+            "app_command": "any",
+        },
         "lead": {
             **_NOTHING,
             "submit_job": "any",
             "manage_job": "n:submitter",
             "download_job": "n:submitter",
+            "app_command": "n:submitter",
             "view": "any",
         },
     },

@@ -85,7 +85,9 @@ class Federation:
             key, certificate = ca.issue_service_identity(
                 self.ca_key, self.ca_cert, name, role, "consilium", 30
             )
-            flare_kit.write_admin_kit(self.admin_folder(name), self.facts, name, key, certificate, self.root_pem)
+            flare_kit.write_admin_kit(
+                self.admin_folder(name), self.facts, name, key, certificate, self.root_pem
+            )
 
     def __enter__(self) -> "Federation":
         return self

@@ -1,4 +1,4 @@
-"""What every agent endpoint needs: a body of at most 1 MiB, a schema, a signature, problems instead of errors."""
+"""What agent endpoints share: a body of at most 1 MiB, a schema, a signature, problems, no errors."""
 
 import logging
 from collections.abc import Callable

@@ -24,21 +24,21 @@ def problem(status: int, code: str, detail: str) -> JsonResponse:
     return JsonResponse(body, status=status, content_type="application/problem+json")
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 Django gives them
     """Django's handler400."""
     return problem(400, "bad_request", _("The request is malformed. Nothing was changed."))
 
 
-def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
+def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 Django gives them
     """Django's handler403."""
     return problem(403, "forbidden", _("This address is not for you."))
 
 
-def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 Django gives them
     """Django's handler404."""
     return problem(404, "not_found", _("There is nothing at this address. Agents use /agent/v1/."))
 
 
-def server_error(request: HttpRequest) -> JsonResponse:
+def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 Django gives them
     """Django's handler500."""
     return problem(500, "error", _("The portal made a mistake; its log says more. Try again later."))

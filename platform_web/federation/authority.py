@@ -1,5 +1,7 @@
 """The federation's keys, opened when they are needed and never kept."""
 
+from typing import TYPE_CHECKING
+
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +19,9 @@ from platform_web.federation.secrets import seal, unseal
 from site_kits.errors import MasterKeyError
 from site_kits.manifest import TicketKeyEntry
 
+if TYPE_CHECKING:
+    from site_kits.provisioning.flare_kit import FederationFacts
+
 ROOT_KEY = "federation-root-key"
 
 
@@ -26,6 +31,18 @@ def the_federation() -> Federation:
     if federation is None:
         raise SetupError(_("The portal is not set up yet. Run: python manage.py setup_platform"))
     return federation
+
+
+def facts(federation: Federation) -> "FederationFacts":
+    """The federation as NVFlare's files need it. For workers and commands: this loads NVFlare."""
+    from site_kits.provisioning.flare_kit import FederationFacts
+
+    return FederationFacts(
+        project=federation.name,
+        server_name=federation.server_name,
+        host=federation.flare_host,
+        port=federation.flare_port,
+    )
 
 
 def seal_root_key(key: rsa.RSAPrivateKey) -> bytes:

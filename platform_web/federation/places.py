@@ -11,9 +11,13 @@ def home() -> Path:
     return Path(settings.CONSILIUM_HOME)
 
 
-def kit_zip(kit_id: object) -> Path:
-    """The finished archive of a kit, 0600; gone once it was handed out."""
-    return home() / "kits" / f"{kit_id}.zip"
+def kit_zip(kit_id: object, zip_sha256: str) -> Path:
+    """The finished archive of a kit, 0600; gone once it was handed out.
+
+    The digest is part of the name so that a builder cut off between file and row leaves nothing that a
+    second builder's row could be taken for.
+    """
+    return home() / "kits" / f"{kit_id}-{zip_sha256[:16]}.zip"
 
 
 def artifact(sha256: str) -> Path:

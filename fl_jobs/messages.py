@@ -4,9 +4,10 @@
 ``fl_jobs.flare`` put them on the wire, ``fl_jobs.simulate`` hands them over directly.
 
 Task names, in the order in which a run sends them:
-``phase`` (a one-off phase of an arm, header: arm, phase) · ``train`` (round r; tensors = aggregate of r-1)
-· ``validate`` (after the last round) · ``finish`` (tensors = aggregates of the chosen rounds; each site
-reads its test part once, writes its model files and reports its benefit cells).
+``phase`` (a one-off phase of an arm, round 0, header: arm, phase) · ``train`` (round r; tensors =
+aggregate of r-1 and the constants of the one-off phases; header: best = {arm: best round so far}) ·
+``validate`` (after the last round) · ``finish`` (header: chosen = {arm: round}; tensors = aggregates of the
+chosen rounds; each site reads its test part once, writes its model files and reports its benefit cells).
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TensorMap = dict[str, NDArray[np.float32]]
+METRIC_KEYS = frozenset({"sums", "site", "initial_sha256"})
+SUM_NAMES = frozenset({"train_loss", "train_n", "val_loss", "val_correct", "val_n"})
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,13 @@ class Contribution:
     """One site's answer.
 
     ``tensors`` hold value × weight, ``lanes`` the weights ({"samples": n, "one": 1.0}); the server adds
-    both and divides. ``metrics`` is JSON: {"sums": {arm: {name: float}}, "site": {...} or None};
-    "sums" are additive over sites, "site" is this site's own cells and None when its policy keeps them.
+    both and divides. ``metrics`` is JSON with the keys METRIC_KEYS:
+
+    - "sums": {arm: {name of SUM_NAMES: float}}, additive over sites;
+    - "initial_sha256": digest of the initial model the site built, equal at all sites;
+    - "site": this site's own cells. On train/validate {"trained": {arm: {"train_loss"}} (train only),
+      "validated": {arm: {"val_loss", "val_accuracy"}}}, None when the site's policy keeps them. On finish
+      always {"finish": …}; its "cells", "differences" and "proposal" are None when the policy keeps them.
     """
 
     tensors: TensorMap

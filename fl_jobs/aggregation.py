@@ -1,0 +1,91 @@
+"""Adding up what sites send. Torch-free; the only place that sees single updates (masks will end that).
+
+A server step is a pure function ``fold(previous, sums)``: it sees sums over sites, never one site's update.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_jobs.catalog import ALGORITHMS
+from fl_jobs.errors import AggregationError
+from fl_jobs.messages import Contribution, TensorMap
+from fl_jobs.packaging.spec import Lane, TensorSpec
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Σ value × weight by wire name, each with the sum of its weights."""
+
+    tensors: dict[str, NDArray[np.float64]]
+    weights: dict[str, float]
+
+
+Fold = Callable[[TensorMap, Sums], TensorMap]
+
+
+def fold_mean(previous: TensorMap, sums: Sums) -> TensorMap:
+    """The weighted mean; ``previous`` is not used."""
+    del previous
+    return {
+        name: np.asarray(value / sums.weights[name], dtype=np.float32) for name, value in sums.tensors.items()
+    }
+
+
+def load_fold(algorithm: str) -> Fold:
+    """The server step of a catalog algorithm."""
+    module, _, function = ALGORITHMS[algorithm].fold.partition(":")
+    fold: Fold = getattr(import_module(module), function)
+    return fold
+
+
+def add_contributions(declared: Mapping[str, TensorSpec], contributions: Mapping[str, Contribution]) -> Sums:
+    """Sum over sites, in the order of their names so that the result is the same on every run.
+
+    Raises AggregationError naming the site whose update is not exactly the declared tensors, finite, with
+    positive weights.
+    """
+    if not contributions:
+        raise AggregationError("No site answered in time. Check that the sites are online, then resume.")
+    totals = {wire: np.zeros(tensor.shape, dtype=np.float64) for wire, tensor in declared.items()}
+    weights = dict.fromkeys(declared, 0.0)
+    for site in sorted(contributions):
+        contribution = contributions[site]
+        check_contribution(site, declared, contribution)
+        for wire, tensor in declared.items():
+            totals[wire] += contribution.tensors[wire]
+            weights[wire] += _weight(site, contribution, tensor.lane)
+    return Sums(totals, weights)
+
+
+def check_contribution(site: str, declared: Mapping[str, TensorSpec], contribution: Contribution) -> None:
+    """Refuse anything but the declared names and shapes with finite values. Raises AggregationError."""
+    extra = sorted(contribution.tensors.keys() - declared.keys())
+    missing = sorted(declared.keys() - contribution.tensors.keys())
+    if extra or missing:
+        what = (
+            f"sent “{extra[0]}”, which this run does not share" if extra else f"did not send “{missing[0]}”"
+        )
+        raise AggregationError(f"Site {site} {what}. Check that it runs the same version as the others.")
+    for wire, tensor in declared.items():
+        value = contribution.tensors[wire]
+        if tuple(value.shape) != tensor.shape:
+            raise AggregationError(
+                f"Site {site} sent “{wire}” of shape {tuple(value.shape)}; {tensor.shape} was declared. "
+                "Check that it runs the same version as the others."
+            )
+        if not np.isfinite(value).all():
+            raise AggregationError(
+                f"Site {site} sent numbers in “{wire}” that are not finite. "
+                "Lower the learning rate and start again."
+            )
+
+
+def _weight(site: str, contribution: Contribution, lane: Lane) -> float:
+    weight = contribution.lanes.get(lane, 0.0)
+    if not 0.0 < weight < 1e12:
+        raise AggregationError(f"Site {site} sent no usable weight “{lane}”. Check its training data.")
+    return weight

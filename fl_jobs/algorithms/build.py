@@ -1,0 +1,46 @@
+"""The algorithm of one arm, and the list of tensors a run lets out of a site."""
+
+import hashlib
+from importlib import import_module
+
+import torch
+
+from fl_jobs.algorithms.base import PersonalAlgorithm
+from fl_jobs.catalog import ALGORITHMS, validate_hyper_parameters
+from fl_jobs.models.build import build_model
+from fl_jobs.packaging.spec import Arm, RunSpec, TensorSpec
+
+
+def build_algorithm(spec: RunSpec, arm: Arm) -> PersonalAlgorithm:
+    """A fresh algorithm; its weights depend on the specification's seed only and are the same in all arms.
+
+    Raises SpecError.
+    """
+    values = validate_hyper_parameters(spec.algorithm, spec.hyper_parameters, spec.study.task.kind)
+    module, _, name = ALGORITHMS[spec.arm_algorithm(arm)].path.partition(":")
+    algorithm_class: type[PersonalAlgorithm] = getattr(import_module(module), name)
+    return algorithm_class(build_model(spec), values)
+
+
+def describe_tensors(spec: RunSpec) -> tuple[TensorSpec, ...]:
+    """Every tensor that leaves a site in this run, asked of the algorithms themselves. Raises SpecError."""
+    tensors: list[TensorSpec] = []
+    for arm in spec.arms():
+        algorithm = build_algorithm(spec, arm)
+        for phase in algorithm.phases():
+            algorithm.phase = phase
+            tensors += [
+                TensorSpec(arm=arm, phase=phase, name=name, shape=tuple(value.shape), lane=lane)
+                for name, (value, lane) in sorted(algorithm.sums().items())
+            ]
+    return tuple(tensors)
+
+
+def initial_sha256(spec: RunSpec) -> str:
+    """Digest of the freshly built model (without the site's scaling); equal at all sites or the run stops."""
+    digest = hashlib.sha256()
+    for name, value in sorted(build_model(spec).state_dict().items()):
+        if not name.startswith("scaler."):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().to(torch.float32).contiguous().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()

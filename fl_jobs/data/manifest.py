@@ -1,0 +1,87 @@
+"""The manifest of a site's data folder, and the limits every file of it is held to."""
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fl_jobs.errors import DataError
+from fl_jobs.packaging.spec import NAME_PATTERN, TaskKind
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 * 2**20
+MAX_TABLE_BYTES = 512 * 2**20
+MAX_ROWS = 2_000_000
+MAX_CELL_CHARACTERS = 20_000
+MAX_IMAGE_BYTES = 50 * 2**20
+MAX_IMAGE_PIXELS = 40_000_000
+MAX_LOADED_BYTES = 4 * 2**30
+
+
+class Manifest(BaseModel):
+    """``data/<dataset>/manifest.json``: which file holds the cases and which column means what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = Field(pattern=NAME_PATTERN)
+    kind: TaskKind
+    file: str = Field(min_length=1, max_length=255)
+    label: str = "label"
+    group: str | None = None
+    features: tuple[str, ...] = ()
+    labels: tuple[str, ...] = Field(min_length=2, max_length=200)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "Manifest":
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("“labels” names one label twice")
+        if self.kind == "tabular" and (not self.features or len(set(self.features)) != len(self.features)):
+            raise ValueError("“features” must name the columns to learn from, each once")
+        return self
+
+    @property
+    def value_column(self) -> Literal["path", "text"]:
+        """The column of an image or text file that holds the case itself."""
+        return "path" if self.kind == "image" else "text"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns the file must have."""
+        cells = self.features if self.kind == "tabular" else (self.value_column,)
+        return (*cells, self.label, *([self.group] if self.group else []))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check ``manifest.json`` of a data folder. Raises DataError."""
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise DataError(f"{path} is larger than 1 MiB. Shorten it.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"There is no readable {MANIFEST} in {folder}. Write one beside the data.") from error
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}). Correct it.") from error
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{path}: {f'“{where}”: ' if where else ''}{message}. Correct it.") from error
+
+
+def inside(folder: Path, name: str, *, where: str) -> Path:
+    """The path of a file named in a manifest or table. Raises DataError when it leads out of the folder."""
+    relative = PurePosixPath(name)
+    path = folder / relative
+    if (
+        relative.is_absolute()
+        or ".." in relative.parts
+        or not path.resolve().is_relative_to(folder.resolve())
+    ):
+        raise DataError(f"{where}: “{name}” leads out of the data folder. Name a file inside it.")
+    return path

@@ -1,0 +1,111 @@
+"""Registering a data folder: everything is checked once, the split is fixed, the card holds only counts."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fl_jobs.data.images import open_image, read_image_file
+from fl_jobs.data.manifest import MANIFEST, Manifest, inside, read_manifest
+from fl_jobs.data.split import split_groups
+from fl_jobs.data.tables import PARTS, Table, numbers, read_table
+from fl_jobs.errors import DataError
+from fl_jobs.packaging.spec import TaskKind, canonical_json
+from fl_jobs.tensor_files import write_bytes
+
+SPLIT_SEED = 20261123
+MAX_REGISTERED_BYTES = 2**30
+
+
+class DatasetCard(BaseModel):
+    """What the operator sees and what leaves the site about a data set: names and counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: TaskKind
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    labels: tuple[str, ...]
+    rows: int
+    parts: dict[str, int]
+    label_counts: dict[str, int]
+
+
+class Registration(BaseModel):
+    """``registered/<dataset>.json``: the card, the part of each row and the digests of the files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = 1
+    card: DatasetCard
+    seed: int
+    parts: tuple[str, ...]  # one per row of the table, in its order
+    files: dict[str, str]  # SHA-256 by name below the data folder
+
+
+def register(folder: Path, registered_folder: Path, *, seed: int = SPLIT_SEED) -> DatasetCard:
+    """Check every row of a data folder, fix its split and write ``<registered_folder>/<name>.json``.
+
+    The same files give the same card. Nothing is written when anything is wrong. Raises DataError naming
+    file and row.
+    """
+    manifest = read_manifest(folder)
+    table = read_table(folder, manifest)
+    counts = Counter(row.label for row in table.rows)
+    if len(counts) < 2:
+        raise DataError(
+            f"{table.path.name} holds only cases of “{next(iter(counts))}”. Add cases of another label."
+        )
+    files = {MANIFEST: file_sha256(folder / MANIFEST), manifest.file: table.sha256}
+    files |= dict(_check_cases(folder, manifest, table))
+    group_parts = split_groups(table, manifest.labels, seed)
+    parts = tuple(group_parts[row.group] for row in table.rows)
+    card = DatasetCard(
+        name=manifest.name,
+        kind=manifest.kind,
+        digest=hashlib.sha256(canonical_json({"files": files, "seed": seed})).hexdigest(),
+        labels=manifest.labels,
+        rows=len(table.rows),
+        parts={part: parts.count(part) for part in PARTS},
+        label_counts={label: counts[label] for label in manifest.labels},
+    )
+    registration = Registration(card=card, seed=seed, parts=parts, files=files)
+    data = json.dumps(registration.model_dump(mode="json"), ensure_ascii=False).encode()
+    write_bytes(registered_folder / f"{manifest.name}.json", data, mode=0o600)
+    return card
+
+
+def read_registration(registered_folder: Path, name: str) -> Registration:
+    """What :func:`register` wrote for a data set. Raises DataError."""
+    path = registered_folder / f"{name}.json"
+    try:
+        if path.stat().st_size > MAX_REGISTERED_BYTES:
+            raise DataError(f"{path.name} is too large. Register the data set “{name}” again.")
+        return Registration.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"The data set “{name}” is not registered at this site. Register it first."
+        ) from error
+    except ValidationError as error:
+        raise DataError(f"{path.name} was altered. Register the data set “{name}” again.") from error
+
+
+def _check_cases(folder: Path, manifest: Manifest, table: Table) -> Iterable[tuple[str, str]]:
+    """Judge every case; yields name and digest of each image."""
+    if manifest.kind == "tabular":
+        numbers(table, table.rows, manifest.features)
+    for row in table.rows:
+        if manifest.kind == "image":
+            where = table.where(row)
+            data, sha256 = read_image_file(inside(folder, row.cells[0], where=where), where=where)
+            open_image(data, where=where)
+            yield row.cells[0], sha256
+        elif manifest.kind == "text" and not row.cells[0]:
+            raise DataError(f"{table.where(row)}: the text is empty. Fill it or remove the row.")
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

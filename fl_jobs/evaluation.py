@@ -1,0 +1,73 @@
+"""How good a model is on one part of a site's cases. Metrics cover the classes that are present.
+
+Shape suffixes: N = case, C = class.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fl_jobs.algorithms.base import PersonalAlgorithm
+
+BATCH = 256
+SMALLEST = 1e-7  # a probability below counts as this in the log loss
+
+
+def predict_probabilities(algorithm: PersonalAlgorithm, x: Tensor) -> NDArray[np.float64]:
+    """Probabilities (N × C) of each label; the same input gives the same numbers."""
+    algorithm.eval()
+    with torch.inference_mode():
+        parts = [torch.softmax(algorithm(piece).double(), dim=1) for piece in x.split(BATCH)]
+    return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
+
+
+def validation_sums(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> dict[str, float]:
+    """Sums over cases, additive over sites: log loss, correct answers, cases."""
+    return {
+        "val_loss": float(_losses(probabilities_NC, y_N).sum()),
+        "val_correct": float((probabilities_NC.argmax(axis=1) == y_N).sum()),
+        "val_n": float(len(y_N)),
+    }
+
+
+def measure(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> dict[str, float | None]:
+    """Accuracy, balanced accuracy, AUROC and log loss.
+
+    AUROC is that of the second label with two labels, else the mean of one-against-rest over the classes
+    present; None when only one class is present.
+    """
+    right = probabilities_NC.argmax(axis=1) == y_N
+    present = np.unique(y_N)
+    scored = [1] if probabilities_NC.shape[1] == 2 else list(present)
+    areas = [_auroc(probabilities_NC[:, c], y_N == c) for c in scored] if len(present) > 1 else []
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean([right[y_N == c].mean() for c in present])),
+        "auroc": float(np.mean(areas)) if areas else None,
+        "log_loss": float(_losses(probabilities_NC, y_N).mean()),
+    }
+
+
+def absent_labels(y_N: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
+    """Labels of the study without a case in ``y_N``."""
+    present = set(y_N.tolist())
+    return [label for place, label in enumerate(labels) if place not in present]
+
+
+def _losses(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> NDArray[Any]:
+    return -np.log(np.clip(probabilities_NC[np.arange(len(y_N)), y_N], SMALLEST, 1.0))
+
+
+def _auroc(scores_N: NDArray[np.float64], positive_N: NDArray[np.bool_]) -> float:
+    """The share of (positive, negative) pairs in the right order; ties count half (mean ranks)."""
+    _, inverse, counts = np.unique(scores_N, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks_N = (ends - (counts - 1) / 2)[inverse]
+    positives = int(positive_N.sum())
+    negatives = len(positive_N) - positives
+    above = ranks_N[positive_N].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))

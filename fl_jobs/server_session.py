@@ -1,0 +1,201 @@
+"""The server's side of a run, without a network: which task comes next, what the sites' answers add up to.
+
+Torch-free. It sees sums over sites; which round is best is decided by the cohort's validation loss alone.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fl_jobs.aggregation import Sums, add_contributions, fold_mean, load_fold
+from fl_jobs.errors import AggregationError, SharedStateError
+from fl_jobs.messages import SUM_NAMES, Commit, Contribution, TaskOrder, TensorMap
+from fl_jobs.packaging.spec import Arm, RunSpec
+from fl_jobs.tensor_files import shared_part
+
+TRAIN = "train"
+Metrics = dict[str, dict[str, float]]
+
+
+class ServerSession:
+    """Drives one run. ``next_order`` and ``fold`` alternate; asking again before ``fold`` changes nothing.
+
+    To resume, give ``start_round`` = last committed round + 1 and ``previous`` = that round's aggregate;
+    ``records`` (the journal so far) and ``load_round`` (aggregate of an earlier round) bring back the best
+    round; without them the best is looked for among the rounds still to come and the last one.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        *,
+        start_round: int = 1,
+        previous: TensorMap | None = None,
+        records: Iterable[Mapping[str, Any]] = (),
+        load_round: Callable[[int], TensorMap] | None = None,
+    ) -> None:
+        self.spec = spec
+        self._aggregates: dict[int, TensorMap] = {start_round - 1: dict(previous or {})}
+        self._last = start_round - 1
+        self._best: dict[Arm, tuple[float, int]] = {}
+        self._step = TRAIN
+        self._phases = [
+            key
+            for key in dict.fromkeys((t.arm, t.phase) for t in spec.tensors if t.phase != TRAIN)
+            if not all(t.wire_name in (previous or {}) for t in spec.tensors if (t.arm, t.phase) == key)
+        ]
+        self._check_previous(start_round, previous)
+        self._recall(records, load_round)
+
+    @property
+    def chosen(self) -> dict[Arm, int]:
+        """The round of each arm with the lowest cohort validation loss; the last while none is known."""
+        return {arm: self._best[arm][1] if arm in self._best else self._last for arm in self.spec.arms()}
+
+    def next_order(self) -> TaskOrder | None:
+        """The next task for all sites; None after ``finish``."""
+        if self._phases:
+            arm, phase = self._phases[0]
+            return TaskOrder("phase", 0, {"arm": arm, "phase": phase}, self._aggregates[self._last])
+        if self._step == TRAIN and self._last < self.spec.rounds:
+            best = {arm: number for arm, (_, number) in self._best.items()}
+            return TaskOrder(TRAIN, self._last + 1, {"best": best}, self._aggregates[self._last])
+        if self._step in (TRAIN, "validate"):
+            best = {arm: number for arm, (_, number) in self._best.items()}
+            return TaskOrder("validate", self._last, {"best": best}, self._aggregates[self._last])
+        if self._step == "finish":
+            return TaskOrder("finish", self._last, {"chosen": dict(self.chosen)}, self._chosen_aggregate())
+        return None
+
+    def fold(self, order: TaskOrder, contributions: Mapping[str, Contribution]) -> Commit:
+        """Add up the answers to ``order`` and go on. Raises AggregationError; then nothing has changed."""
+        _check_metrics(self.spec, contributions)
+        if order.name == "phase":
+            return self._fold_phase(order, contributions)
+        if order.name == TRAIN:
+            return self._fold_round(order, contributions)
+        if order.name == "validate":
+            add_contributions({}, contributions)
+            validated = self._validated(order.round_number, contributions)
+            self._step = "finish"
+            return Commit({}, {"kind": "validate", "round": order.round_number, "validated": validated})
+        add_contributions({}, contributions)
+        self._step = "done"
+        sites = {site: _site(contributions[site]).get("finish") for site in sorted(contributions)}
+        return Commit({}, {"kind": "finish", "chosen": dict(self.chosen), "sites": sites})
+
+    def chosen_shared(self) -> dict[Arm, TensorMap]:
+        """The shared part of each arm's chosen round, as it lies under ``artifacts/sha256/``."""
+        aggregate = self._chosen_aggregate()
+        parts = {arm: shared_part(self.spec, arm, aggregate) for arm in self.spec.arms()}
+        return {arm: part for arm, part in parts.items() if part}
+
+    def _fold_phase(self, order: TaskOrder, contributions: Mapping[str, Contribution]) -> Commit:
+        arm, phase = order.header["arm"], order.header["phase"]
+        declared = {name: t for name, t in self.spec.shared(phase).items() if t.arm == arm}
+        constants = fold_mean({}, add_contributions(declared, contributions))
+        self._aggregates[self._last] = self._aggregates[self._last] | constants
+        self._phases.pop(0)
+        record = {"kind": "phase", "arm": arm, "phase": phase, "sites": sorted(contributions)}
+        return Commit(self._aggregates[self._last], record)
+
+    def _fold_round(self, order: TaskOrder, contributions: Mapping[str, Contribution]) -> Commit:
+        number, before = order.round_number, self._aggregates[self._last]
+        sums = add_contributions(self.spec.shared(), contributions)
+        after = dict(before)
+        for arm in self.spec.arms():
+            mine = {wire for wire, tensor in self.spec.shared().items() if tensor.arm == arm}
+            own = Sums({w: sums.tensors[w] for w in mine}, {w: sums.weights[w] for w in mine})
+            if mine:
+                after |= load_fold(self.spec.arm_algorithm(arm))(before, own)
+        record: dict[str, Any] = {
+            "kind": "round",
+            "round": number,
+            "sites": sorted(contributions),
+            "cohort": {arm: _mean(contributions, arm, {"train_loss": "train_n"}) for arm in self.spec.arms()},
+            "site_metrics": {
+                site: _site(contributions[site]).get("trained") for site in sorted(contributions)
+            },
+            "validated": self._validated(number - 1, contributions) if number > 1 else None,
+        }
+        self._aggregates[number], self._last = after, number
+        self._forget()
+        return Commit(after, record)
+
+    def _validated(self, number: int, contributions: Mapping[str, Contribution]) -> dict[str, Any]:
+        wanted = {"val_loss": "val_n", "val_correct": "val_n"}
+        cohort: Metrics = {}
+        for arm in self.spec.arms():
+            if means := _mean(contributions, arm, wanted):
+                cohort[arm] = {"val_loss": means["val_loss"], "val_accuracy": means["val_correct"]}
+                self._consider(arm, means["val_loss"], number)
+        cells = {site: _site(contributions[site]).get("validated") for site in sorted(contributions)}
+        return {"round": number, "cohort": cohort, "site_metrics": cells}
+
+    def _consider(self, arm: Arm, loss: float, number: int) -> None:
+        if math.isfinite(loss) and number in self._aggregates:
+            self._best[arm] = min(self._best.get(arm, (math.inf, 0)), (loss, number))
+
+    def _forget(self) -> None:
+        """Hold the last aggregate, the one before (validated next) and the best ones."""
+        keep = {self._last, self._last - 1, *(number for _, number in self._best.values())}
+        self._aggregates = {number: value for number, value in self._aggregates.items() if number in keep}
+
+    def _chosen_aggregate(self) -> TensorMap:
+        tensors = {tensor.wire_name: tensor for tensor in self.spec.tensors}
+        chosen = self.chosen
+        return {wire: self._aggregates[chosen[tensor.arm]][wire] for wire, tensor in tensors.items()}
+
+    def _check_previous(self, start_round: int, previous: TensorMap | None) -> None:
+        """A resumed run needs exactly the tensors its specification declares."""
+        for wire, tensor in self.spec.shared().items() if start_round > 1 else ():
+            found = (previous or {}).get(wire)
+            if found is None or tuple(found.shape) != tensor.shape:
+                raise SharedStateError(
+                    f"The aggregate of round {start_round - 1} lacks “{wire}”. Start from the first round."
+                )
+
+    def _recall(
+        self, records: Iterable[Mapping[str, Any]], load_round: Callable[[int], TensorMap] | None
+    ) -> None:
+        for record in records:
+            validated = record.get("validated") or {}
+            number = int(validated.get("round", self._last + 1))
+            for arm in self.spec.arms() if number <= self._last else ():
+                loss = validated["cohort"].get(arm, {}).get("val_loss", math.inf)
+                if loss < self._best.get(arm, (math.inf, 0))[0] and (load_round or number == self._last):
+                    self._best[arm] = (loss, number)
+        for _, number in self._best.values():
+            if load_round is not None and number not in self._aggregates:
+                self._aggregates[number] = load_round(number)
+
+
+def _site(contribution: Contribution) -> Mapping[str, Any]:
+    return contribution.metrics.get("site") or {}
+
+
+def _mean(contributions: Mapping[str, Contribution], arm: Arm, wanted: dict[str, str]) -> dict[str, float]:
+    """Cohort means from additive sums; empty when no site could measure the arm."""
+    total: dict[str, float] = {}
+    for site in sorted(contributions):
+        for name, value in contributions[site].metrics["sums"].get(arm, {}).items():
+            total[name] = total.get(name, 0.0) + float(value)
+    return {name: total.get(name, 0.0) / total[by] for name, by in wanted.items() if total.get(by, 0.0) > 0}
+
+
+def _check_metrics(spec: RunSpec, contributions: Mapping[str, Contribution]) -> None:
+    """Refuse unknown sums, and sites that built another initial model. Raises AggregationError."""
+    digests: dict[str, str] = {}
+    for site in sorted(contributions):
+        sums = contributions[site].metrics.get("sums")
+        known = isinstance(sums, dict) and sums.keys() <= set(spec.arms())
+        if not known or any(value.keys() - SUM_NAMES for value in sums.values()):
+            raise AggregationError(f"Site {site} sent unknown metrics. Check that it runs the same version.")
+        digests[site] = str(contributions[site].metrics.get("initial_sha256"))
+    if len(set(digests.values())) > 1:
+        first = next(iter(digests))
+        other = next(site for site, digest in digests.items() if digest != digests[first])
+        raise AggregationError(
+            f"Sites {first} and {other} built different initial models from the same seed. "
+            "Install the same version of the package and of torch at both, then start again."
+        )

@@ -1,4 +1,4 @@
-"""The agent's two long-running children, NVFlare's client and the inference process: start, watch, respawn."""
+"""The agent's two children, NVFlare's client and the inference process: start, watch, respawn."""
 
 import logging
 import os

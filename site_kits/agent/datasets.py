@@ -28,7 +28,7 @@ def register_folder(home: SiteHome, name: str) -> dict[str, Any]:
 
 
 def register_all(home: SiteHome) -> dict[str, str]:
-    """Register every data folder that is not registered yet; returns folder → sentence for those that cannot be.
+    """Register every data folder that is not registered yet; returns folder → sentence where that failed.
 
     What is registered stays as it is, so that a row never moves from the test part to training;
     ``consilium-site register NAME`` registers a changed folder anew.

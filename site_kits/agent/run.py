@@ -1,4 +1,4 @@
-"""``consilium-site run``: check, register, enrol, then keep client, inference and heartbeat going until stopped."""
+"""``consilium-site run``: check, register, enrol, then keep client, inference and heartbeat going."""
 
 import logging
 import os

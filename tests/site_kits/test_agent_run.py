@@ -1,0 +1,269 @@
+"""The agent as a process of its own: what it starts, what it says, what it leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import httpx
+import psutil
+import pytest
+
+from site_kits.agent.processes import mark_of, marked_processes
+from site_kits.site_home import read_serving, read_state
+from tests.site_kits.site_doubles import add_cytology, sha256, unpack_kit, wait_until
+
+
+def environment(**more):
+    kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
+    return kept | {"CONSILIUM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | more
+
+
+def everything(home):
+    return marked_processes([mark_of(home, "client"), mark_of(home, "inference")])
+
+
+@pytest.fixture
+def start(home):
+    """Start the kit's one command; whatever is still there at the end is killed."""
+    running = []
+
+    def run(at=None, **more):
+        folder = (at or home).root
+        with (folder / "screen.txt").open("ab") as screen:
+            process = subprocess.Popen(
+                ["./start.sh"], cwd=folder, env=environment(**more), stdout=screen, stderr=subprocess.STDOUT
+            )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait(timeout=5)  # collected, so that no zombie stays
+    for process in everything(home):
+        process.kill()
+
+
+def screen(home):
+    return (home.root / "screen.txt").read_text()
+
+
+def client_pid(home):
+    return read_state(home.state / "children.json").get("client", {}).get("pid")
+
+
+def test_one_command_enrols_registers_reports_and_leaves_nothing_behind(home, portal, start):
+    add_cytology(home)
+    (home.root / "stubborn").touch()
+    agent = start()
+    beat = wait_until(lambda: portal.heartbeats and portal.heartbeats[-1])  # the double verified its signature
+    assert portal.refused == []
+    assert beat["datasets"][0]["rows"] == 30
+    assert beat["client"] == {"state": "running", "restarts": 0}
+    assert beat["certificate_days_left"] in (89, 90)
+    wait_until(lambda: len(everything(home)) >= 4)  # client, its job process with a sleep, inference
+
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(timeout=12) == 0
+    assert everything(home) == []
+    assert "nothing of this site is running" in screen(home)
+    assert "Traceback" not in screen(home)
+
+
+def test_a_killed_client_is_started_again_without_its_old_job_processes(home, portal, start):
+    agent = start()
+    first = wait_until(lambda: client_pid(home))
+    wait_until(lambda: len([p for p in everything(home) if p.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"]) >= 2)
+    old = {process.pid for process in everything(home) if process.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"}
+    psutil.Process(first).kill()
+    wait_until(lambda: client_pid(home) not in (None, first))
+    assert old.isdisjoint({process.pid for process in everything(home)})
+    wait_until(lambda: portal.heartbeats and portal.heartbeats[-1]["client"]["restarts"] == 1)
+    assert agent.poll() is None
+
+
+def test_a_second_start_in_the_same_folder_says_that_it_runs(home, start):
+    agent = start()
+    wait_until(lambda: client_pid(home))
+    second = subprocess.run(
+        ["./start.sh"], cwd=home.root, env=environment(), capture_output=True, text=True, timeout=20
+    )
+    assert second.returncode == 2
+    assert f"already running here (process {agent.pid})" in second.stderr
+    assert agent.poll() is None
+
+
+def test_a_killed_agent_s_children_are_ended_at_the_next_start(home, start):
+    agent = start()
+    wait_until(lambda: client_pid(home) and len(everything(home)) >= 4)
+    agent.kill()
+    agent.wait(timeout=5)
+    left = {process.pid for process in everything(home)}
+    assert left
+    start()
+    wait_until(lambda: "a former start of this site had left" in screen(home))
+    wait_until(lambda: left.isdisjoint({process.pid for process in everything(home)}))
+
+
+def test_the_inference_port_stays_over_a_restart(home, portal, start):
+    ports = []
+    for _round in range(2):
+        portal.heartbeats.clear()
+        agent = start()
+        beat = wait_until(lambda: portal.heartbeats and portal.heartbeats[-1])
+        ports.append(beat["inference"]["url"])
+        agent.send_signal(signal.SIGINT)
+        agent.wait(timeout=12)
+    assert ports[0] == ports[1]
+    assert ports[0].startswith("http://127.0.0.1:")
+
+
+def test_a_taken_port_is_a_sentence_and_the_client_still_runs(home, portal, start):
+    taken = portal.url.rsplit(":", 1)[1]
+    start(CONSILIUM_INFERENCE_PORT=taken)
+    wait_until(lambda: f"Port {taken} for predictions is taken" in screen(home))
+    wait_until(lambda: portal.heartbeats and portal.heartbeats[-1]["client"]["state"] == "running")
+
+
+def test_a_missing_shared_part_is_pulled_and_a_foreign_one_is_thrown_away(home, portal, start):
+    good, forged = b"shared part", b"something else"
+    digests = [sha256(good), sha256(b"what was ordered")]
+    portal.artifacts = {digests[0]: good, digests[1]: forged}
+    portal.orders = [
+        {
+            "promotion": number,
+            "study": "cytology",
+            "algorithm": "dbe",
+            "run_digest": "ab" * 32,
+            "arm": "personal",
+            "round": 2,
+            "shared_sha256": digest,
+            "personal_sha256": "cd" * 32,
+            "version_label": "v1",
+        }
+        for number, digest in enumerate(digests)
+    ]
+    start()
+    wait_until(lambda: home.artifact(digests[0]).exists())
+    assert home.artifact(digests[0]).read_bytes() == good
+    problems = wait_until(lambda: read_state(home.status_json).get("problems", {}).get("artifacts"))
+    assert "not the one that was ordered" in problems
+    assert [path.name for path in home.artifact(digests[0]).parent.iterdir()] == [digests[0]]
+    assert len(read_serving(home).orders) == 2
+    # torch takes a while; the models' own process then says why it does not serve them
+    url = read_state(home.status_json)["inference_url"]
+    wait_until(lambda: "did not take part" in ask(url), timeout_s=40)
+
+
+def ask(url):
+    try:
+        return httpx.get(f"{url}/v1/status", trust_env=False).text
+    except httpx.HTTPError:
+        return ""
+
+
+def test_a_clock_that_differs_is_said(home, portal, start):
+    portal.clock_offset_s = 90
+    start()
+    wait_until(lambda: "clock differs" in screen(home))
+
+
+def test_a_broken_data_folder_is_said_and_the_site_comes_up(home, portal, start):
+    add_cytology(home)
+    (home.data / "cytology" / "cases.csv").unlink()
+    start()
+    wait_until(lambda: portal.heartbeats)
+    assert "data/cytology was not registered" in screen(home)
+    assert portal.heartbeats[-1]["datasets"] == []
+
+
+def test_the_client_sees_nothing_of_the_operator_s_environment(home, start):
+    start(SECRET_OF_THE_OPERATOR="x", LD_LIBRARY_PATH="/nowhere")
+    pid = wait_until(lambda: client_pid(home))
+    seen = psutil.Process(pid).environ()
+    assert "SECRET_OF_THE_OPERATOR" not in seen
+    assert "LD_LIBRARY_PATH" not in seen
+    assert seen["HOME"] == seen["CONSILIUM_SITE_HOME"] == str(home.root)
+
+
+def test_start_refuses_a_folder_that_was_not_unpacked_whole(home):
+    (home.root / "rootCA.pem").unlink()
+    done = subprocess.run(["./start.sh"], cwd=home.root, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "rootCA.pem is missing. Unpack the whole zip" in done.stderr
+
+
+def test_start_speaks_chinese_where_the_machine_does(home):
+    (home.root / "rootCA.pem").unlink()
+    done = subprocess.run(
+        ["./start.sh"], cwd=home.root, env=environment(LANG="zh_CN.UTF-8"), capture_output=True, text=True
+    )
+    assert "缺少 rootCA.pem" in done.stderr
+
+
+def test_start_asks_for_space_before_it_installs(home):
+    (home.root / "wheel").mkdir()
+    (home.root / "wheel" / "consilium-0.1.0-py3-none-any.whl").write_bytes(b"")
+    done = subprocess.run(
+        ["./start.sh"],
+        cwd=home.root,
+        env={"PATH": os.environ["PATH"], "CONSILIUM_MIN_FREE_MB": "999999999"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "the installation needs 999999999 MB" in done.stderr
+    assert not (home.root / "venv").exists()
+
+
+def test_start_says_when_the_installation_fails(home):
+    (home.root / "wheel").mkdir()
+    (home.root / "wheel" / "consilium-0.1.0-py3-none-any.whl").write_bytes(b"not a wheel")
+    (home.root / "wheelhouse").mkdir()  # so that no network is asked
+    done = subprocess.run(
+        ["./start.sh"],
+        cwd=home.root,
+        env={"PATH": os.environ["PATH"], "CONSILIUM_MIN_FREE_MB": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "logs/install.log" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_start_refuses_a_python_without_consilium(home):
+    done = subprocess.run(
+        ["./start.sh"],
+        cwd=home.root,
+        env=environment(CONSILIUM_PYTHON="/nowhere/python"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "is not a Python 3.11" in done.stderr
+
+
+def test_status_says_when_nothing_runs(home):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "site_kits.agent", "--home", str(home.root), "status"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "not running. Start it with ./start.sh" in done.stdout
+
+
+def test_check_names_each_thing_that_is_not_in_order(portal, tmp_path):
+    home = unpack_kit(tmp_path / "unreachable", portal, agents_url="https://localhost:9")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "site_kits.agent", "--home", str(home.root), "check"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "ok      disk" in done.stdout
+    assert "NOT OK  portal: The portal at https://localhost:9 does not answer" in done.stdout
+    assert not home.key.exists()

@@ -36,7 +36,7 @@ def role_of(user: AnyUser) -> Role | None:
         names = cast("User", user).groups.filter(name__in=Role.values).values_list("name", flat=True)
         found = [Role(name) for name in names]
         cached = found[0] if len(found) == 1 else None  # two roles are none: separation of duties
-        user._consilium_role = cached  # type: ignore[union-attr]
+        user._consilium_role = cached  # type: ignore[attr-defined]
     return cast("Role | None", cached)
 
 
@@ -61,7 +61,7 @@ class ScopedQuerySet(models.QuerySet[M]):
             return self.all()
         if role_of(user) is None:
             return self.none()
-        sites = Membership.objects.filter(user_id=user.pk).values("site_id")
+        sites = Membership.objects.filter(user=cast("User", user)).values("site_id")
         seen = self.model._base_manager.filter(**{f"{path}__in": sites}).values("pk")
         return self.filter(pk__in=seen)  # a subquery, so that a path over many rows doubles nothing
 

@@ -42,11 +42,18 @@ def add_person(
     user.save()
     user.groups.add(Group.objects.get_or_create(name=role)[0])
     if site_id is not None:
-        if not Membership._meta.get_field("site").remote_field.model.objects.filter(pk=site_id).exists():
-            raise AccountError(_("There is no such site."))
-        Membership.objects.create(user=user, site_id=site_id)
+        _join(user, site_id)
     audit.record(act="person.added", actor=actor, obj=[("person", str(user.pk), "")], data={"role": role})
     return user
+
+
+def _join(user: User, site_id: int) -> None:
+    membership = Membership(user=user, site_id=site_id)
+    try:
+        membership.full_clean()  # the site's model stands above this app; the foreign key is asked instead
+    except ValidationError as error:
+        raise AccountError(_("There is no such site.")) from error
+    membership.save()
 
 
 @transaction.atomic

@@ -26,7 +26,7 @@ def seal(name: str, secret: bytes) -> bytes:
     return nonce + _cipher().encrypt(nonce, secret, name.encode())
 
 
-def unseal(name: str, sealed: bytes) -> bytes:
+def unseal(name: str, sealed: bytes | memoryview) -> bytes:
     """The secret again. Raises MasterKeyError for another master key or an altered row."""
     sealed = bytes(sealed)
     try:
@@ -43,7 +43,7 @@ def make_key_check() -> bytes:
     return seal(KEY_CHECK, b"consilium")
 
 
-def check_master_key(key_check: bytes) -> None:
+def check_master_key(key_check: bytes | memoryview) -> None:
     """Raises MasterKeyError, in one sentence, when the portal was set up with another master key."""
     try:
         unseal(KEY_CHECK, key_check)

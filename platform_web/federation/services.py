@@ -134,6 +134,40 @@ def _clean(field: str, value: str, limit: int, *, required: bool = True) -> str:
 
 
 @transaction.atomic
+def suspend_site(*, actor: User, site: Site, reason: str = "") -> None:
+    """Refuse the site's agent from now on. Raises FederationError when it is suspended already."""
+    if (
+        not Site.objects.filter(pk=site.pk)
+        .exclude(status=Site.Status.SUSPENDED)
+        .update(status=Site.Status.SUSPENDED)
+    ):
+        raise FederationError(_("%(site)s is suspended already.") % {"site": site.name})
+    audit.record(
+        act="site.suspended",
+        actor=actor,
+        site=site.name,
+        obj=[("site", site.name, "")],
+        data={"reason": reason},
+    )
+
+
+@transaction.atomic
+def resume_site(*, actor: User, site: Site, reason: str = "") -> None:
+    """Let a suspended site take part again. Raises FederationError when it is not suspended."""
+    has_certificate = site.certificates.filter(revoked_at__isnull=True).exists()
+    status = Site.Status.ENROLLED if has_certificate else Site.Status.INVITED
+    if not Site.objects.filter(pk=site.pk, status=Site.Status.SUSPENDED).update(status=status):
+        raise FederationError(_("%(site)s is not suspended.") % {"site": site.name})
+    audit.record(
+        act="site.resumed",
+        actor=actor,
+        site=site.name,
+        obj=[("site", site.name, "")],
+        data={"reason": reason},
+    )
+
+
+@transaction.atomic
 def record_kit_built(*, kit: Kit, enrolment_token: str, zip_sha256: str) -> bool:
     """The archive is on disk under its temporary name; False when another worker was first."""
     return bool(

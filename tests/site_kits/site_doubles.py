@@ -84,7 +84,11 @@ class Portal:
             return 401, {"detail": "The token was used.", "code": "token"}
         try:
             pem = sign_site_csr(
-                self.ca_key, self.ca_cert, body["csr_pem"].encode(), site=self.issue_for, organisation="Hospital A"
+                self.ca_key,
+                self.ca_cert,
+                body["csr_pem"].encode(),
+                site=self.issue_for,
+                organisation="Hospital A",
             )
         except CertificateRequestError as exc:
             return 409, {"detail": str(exc), "code": "name"}
@@ -132,7 +136,9 @@ def serve_portal(folder: Path, portal: Portal) -> ThreadingHTTPServer:
     return server
 
 
-def unpack_kit(folder: Path, portal: Portal, *, site: str = SITE, client: str = CLIENT, **changes) -> SiteHome:
+def unpack_kit(
+    folder: Path, portal: Portal, *, site: str = SITE, client: str = CLIENT, **changes
+) -> SiteHome:
     """What a site finds after unpacking its kit."""
     facts = {
         "site": site,

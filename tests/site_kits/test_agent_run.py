@@ -58,7 +58,9 @@ def test_one_command_enrols_registers_reports_and_leaves_nothing_behind(home, po
     add_cytology(home)
     (home.root / "stubborn").touch()
     agent = start()
-    beat = wait_until(lambda: portal.heartbeats and portal.heartbeats[-1])  # the double verified its signature
+    beat = wait_until(
+        lambda: portal.heartbeats and portal.heartbeats[-1]
+    )  # the double verified its signature
     assert portal.refused == []
     assert beat["datasets"][0]["rows"] == 30
     assert beat["client"] == {"state": "running", "restarts": 0}
@@ -75,8 +77,12 @@ def test_one_command_enrols_registers_reports_and_leaves_nothing_behind(home, po
 def test_a_killed_client_is_started_again_without_its_old_job_processes(home, portal, start):
     agent = start()
     first = wait_until(lambda: client_pid(home))
-    wait_until(lambda: len([p for p in everything(home) if p.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"]) >= 2)
-    old = {process.pid for process in everything(home) if process.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"}
+    wait_until(
+        lambda: len([p for p in everything(home) if p.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"]) >= 2
+    )
+    old = {
+        process.pid for process in everything(home) if process.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"
+    }
     psutil.Process(first).kill()
     wait_until(lambda: client_pid(home) not in (None, first))
     assert old.isdisjoint({process.pid for process in everything(home)})

@@ -8,6 +8,8 @@ from platform_web.federation.models import Site
 from platform_web.registry.models import Arm, ModelVersion, Promotion, SiteModel
 from platform_web.training.models import Run
 
+DEFAULT_METRIC = "balanced_accuracy"
+
 
 def serve_orders(site: Site) -> list[dict[str, Any]]:
     """What ``site`` is to serve now, for the answer to its heartbeat."""
@@ -35,6 +37,23 @@ def site_may_read(site: Site, sha256: str) -> bool:
     return bool(sha256) and ModelVersion.objects.filter(shared_sha256=sha256, run__sites=site).exists()
 
 
+@dataclass(frozen=True)
+class BenefitCell:
+    """One arm at one site: its figure in the metric of the comparison, and the difference to local-only."""
+
+    arm: Arm
+    model: SiteModel | None
+    metric: str
+
+    @property
+    def value(self) -> float | None:
+        return (self.model.cells or {}).get(self.metric) if self.model else None
+
+    @property
+    def difference(self) -> dict[str, Any] | None:
+        return self.model.difference if self.model else None
+
+
 @dataclass
 class BenefitRow:
     """One site's line of the benefit table; cells in the order local, global, tuned, personal."""
@@ -44,16 +63,18 @@ class BenefitRow:
     promotion: Promotion | None = None
 
     @property
-    def cells(self) -> list[tuple[Arm, SiteModel | None]]:
-        return [(arm, self.models.get(arm)) for arm in Arm]
+    def metric(self) -> str:
+        """The metric in which the differences were measured."""
+        found = (model.difference.get("metric") for model in self.models.values() if model.difference)
+        return next((str(name) for name in found if name), DEFAULT_METRIC)
+
+    @property
+    def cells(self) -> list[BenefitCell]:
+        return [BenefitCell(arm, self.models.get(arm), self.metric) for arm in Arm]
 
     @property
     def any_model(self) -> SiteModel:
         return next(iter(self.models.values()))
-
-    @property
-    def proposal(self) -> SiteModel | None:
-        return next((model for model in self.models.values() if model.proposal), None)
 
     @property
     def is_shared(self) -> bool:
@@ -71,3 +92,53 @@ def benefit_rows(run: Run, user: AnyUser) -> list[BenefitRow]:
     for promotion in active.select_related("site_model__version"):
         rows[promotion.site_id].promotion = promotion
     return list(rows.values())
+
+
+def version_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
+    """Versions of a run with the site models this person may see, as the page's script reads them."""
+    active = set(Promotion.objects.filter(study=run.study, withdrawn=None).values_list("site_model_id", flat=True))
+    own: dict[int, list[dict[str, Any]]] = {}
+    models = SiteModel.objects.for_user(user).filter(version__run=run).select_related("site", "version")
+    for model in models.order_by("site__name"):
+        own.setdefault(model.version_id, []).append(
+            {
+                "id": model.pk,
+                "site": model.site.name,
+                "arm": model.version.arm,
+                "round": model.round,
+                "personal_sha256": model.personal_sha256,
+                "cells": model.cells,
+                "difference": model.difference,
+                "proposal": model.proposal,
+                "promoted": model.pk in active,
+            }
+        )
+    return [
+        {
+            "id": version.pk,
+            "label": version.label,
+            "arm": version.arm,
+            "round": version.round,
+            "shared_sha256": version.shared_sha256 or None,
+            "site_models": own.get(version.pk, []),
+        }
+        for version in ModelVersion.objects.filter(run=run).order_by("pk")
+    ]
+
+
+def active_promotions(user: AnyUser) -> list[Promotion]:
+    """What serves now at the sites this person may see, with ``report``: the site's own word about it."""
+    active = (
+        Promotion.objects.for_user(user)
+        .filter(withdrawn=None)
+        .select_related("site", "study", "by", "site_model__version__run")
+        .order_by("study__title", "site__name")
+    )
+    return [_with_report(promotion) for promotion in active]
+
+
+def _with_report(promotion: Promotion) -> Promotion:
+    reports = promotion.site.heartbeat.get("serving", [])
+    mine = [row for row in reports if str(row.get("promotion")) == str(promotion.pk)]
+    promotion.report = mine[0] if mine else None  # type: ignore[attr-defined]
+    return promotion

@@ -1,6 +1,6 @@
 """Reads of studies and runs for the pages."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from django.db.models import Count, Max, QuerySet
 from django.utils.timezone import now
@@ -8,6 +8,20 @@ from django.utils.timezone import now
 from platform_web.accounts.scope import AnyUser
 from platform_web.federation.models import Dataset, Site
 from platform_web.training.models import Round, Run, SiteRound, Study
+
+
+class ReadySite(TypedDict):
+    """A site and what keeps it from taking part in a run."""
+
+    site: Site
+    card: Dataset | None
+    online: bool
+    missing: str
+
+
+def sites_of(user: AnyUser) -> set[Site]:
+    """The sites this person may see."""
+    return set(Site.objects.for_user(user))
 
 
 def runs_for(user: AnyUser) -> QuerySet[Run]:
@@ -71,7 +85,7 @@ def waiting_for(run: Run, user: AnyUser) -> list[dict[str, Any]]:
     ]
 
 
-def ready_sites(study: Study) -> list[dict[str, Any]]:
+def ready_sites(study: Study) -> list[ReadySite]:
     """Every site with what keeps it from taking part in a run of ``study``, for the form."""
     moment = now()
     cards = {card.site_id: card for card in Dataset.objects.filter(name=study.dataset)}

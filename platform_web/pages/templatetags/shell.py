@@ -1,0 +1,107 @@
+"""Tags of the shell: sidebar, icons, pills, and figures as people read them."""
+
+from typing import Any
+
+from django import template
+from django.template.context import Context
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from platform_web.accounts.models import Membership
+from platform_web.accounts.scope import role_of
+from platform_web.pages.navigation import Link, links_for
+from platform_web.training.models import Run
+
+register = template.Library()
+State = Run.State
+RUN_TONES = {
+    State.PREPARING: "calm busy",
+    State.SUBMITTED: "calm busy",
+    State.RUNNING: "calm busy",
+    State.STOPPING: "warn busy",
+    State.COLLECTING: "calm busy",
+    State.COMPLETED: "good",
+    State.FAILED: "bad",
+    State.STOPPED: "warn",
+}
+VERDICT_TONES = {"helps": "good", "harms": "bad", "no proven difference": "", "cannot be tested here": "warn"}
+
+
+@register.simple_tag(takes_context=True)
+def navigation(context: Context) -> list[Link]:
+    return links_for(context["request"])
+
+
+@register.simple_tag(takes_context=True)
+def person(context: Context) -> dict[str, str]:
+    """Name, role and sites of the person who is signed in."""
+    user = context["request"].user
+    role = role_of(user)
+    sites = Membership.objects.filter(user_id=user.pk).select_related("site")
+    return {
+        "name": user.get_username(),
+        "role": str(role.label) if role else _("no role yet"),
+        "site": ", ".join(membership.site.title for membership in sites),
+    }
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    return format_html(
+        '<svg class="icon" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        static("pages/icons.svg"),
+        name,
+    )
+
+
+@register.simple_tag
+def run_pill(run: Run) -> SafeString:
+    tone = RUN_TONES.get(State(run.state), "")
+    return format_html('<span class="pill {}" data-state="{}">{}</span>', tone, run.state, run.get_state_display())
+
+
+@register.simple_tag
+def online_pill(online: bool, missing: str = "") -> SafeString:  # noqa: FBT001 - a template tag
+    tone, word = ("good", _("online")) if online else ("bad", _("offline"))
+    return format_html('<span class="pill {}" title="{}">{}</span>', tone, missing, word)
+
+
+@register.simple_tag
+def verdict_pill(verdict: str) -> SafeString:
+    words = {
+        "helps": _("helps"),
+        "harms": _("harms"),
+        "no proven difference": _("no proven difference"),
+        "cannot be tested here": _("cannot be tested here"),
+    }
+    return format_html(
+        '<span class="pill plain {}">{}</span>', VERDICT_TONES.get(verdict, ""), words.get(verdict, verdict)
+    )
+
+
+@register.filter
+def lookup(mapping: Any, key: str) -> Any:
+    """``mapping[key]``, or nothing."""
+    return mapping.get(key) if isinstance(mapping, dict) else None
+
+
+@register.filter
+def figure(value: Any) -> str:
+    """Three decimals; a dash for what is not known."""
+    return f"{value:.3f}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"
+
+
+@register.filter
+def signed(value: Any) -> str:
+    """Three decimals with their sign; a true minus."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    return f"{value:+.3f}".replace("-", "−")
+
+
+@register.filter
+def humanised(name: str) -> str:
+    """``mean_radius`` as ``mean radius``; what is sent keeps its name."""
+    return name.replace("_", " ")

@@ -1,0 +1,55 @@
+"""The portal's pages, for people. Machines have a door of their own: ``platform_web.agent_urls``."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LogoutView
+from django.urls import path
+from django.views.i18n import set_language
+
+from platform_web.accounts import views as accounts
+from platform_web.accounts.models import Role
+from platform_web.accounts.scope import role_required
+from platform_web.audit import views as audit
+from platform_web.clinic import views as clinic
+from platform_web.federation import views as federation
+from platform_web.pages import views as pages
+from platform_web.registry import views as registry
+from platform_web.training import views as training
+
+may_audit = role_required(Role.AUDITOR, Role.ADMINISTRATOR)  # audit stands below accounts and cannot say so itself
+
+urlpatterns = [
+    path("", pages.home, name="home"),
+    path("healthz", pages.health, name="health"),
+    path("language/", set_language, name="set_language"),
+    path("accounts/login/", accounts.SignIn.as_view(), name="login"),
+    path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("people/", accounts.people, name="people"),
+    path("people/add/", accounts.add_person, name="add_person"),
+    path("people/<int:pk>/deactivate/", accounts.deactivate_person, name="deactivate_person"),
+    path("sites/", federation.sites, name="sites"),
+    path("sites/cards/", federation.site_cards, name="site_cards"),
+    path("sites/status.json", federation.status, name="site_status"),
+    path("sites/add/", federation.add_site, name="add_site"),
+    path("sites/<slug:name>/", federation.site, name="site"),
+    path("sites/<slug:name>/kit/", federation.new_kit, name="new_kit"),
+    path("kits/<str:token>/", federation.kit, name="kit"),
+    path("studies/", training.studies, name="studies"),
+    path("studies/add/", training.add_study, name="add_study"),
+    path("studies/<slug:slug>/", training.study, name="study"),
+    path("runs/", training.runs, name="runs"),
+    path("runs/add/", training.add_run, name="add_run"),
+    path("runs/<uuid:run_id>/", registry.run, name="run"),
+    path("runs/<uuid:run_id>/live/", registry.run_live, name="run_live"),
+    path("runs/<uuid:run_id>/data.json", registry.run_data, name="run_data"),
+    path("runs/<uuid:run_id>/stop/", training.stop_run, name="stop_run"),
+    path("models/", registry.models, name="models"),
+    path("site-models/<int:pk>/promote/", registry.promote, name="promote"),
+    path("promotions/<int:pk>/withdraw/", registry.withdraw, name="withdraw"),
+    path("clinic/", clinic.clinic, name="clinic"),
+    path("clinic/ticket/", clinic.ticket, name="ticket"),
+    path("audit/", may_audit(audit.entries), name="audit"),
+    path("audit/verify/", may_audit(audit.verify), name="verify_audit"),
+    path("audit/<uuid:event_id>/", may_audit(audit.entry), name="audit_entry"),
+    path("admin/login/", pages.admin_login, name="admin_login"),
+    path("admin/", admin.site.urls),
+]

@@ -193,15 +193,21 @@ class Machine:
             self._remember()
             time.sleep(1)
 
-    def _remember(self) -> None:
-        total = 0
+    def processes(self) -> list[psutil.Process]:
+        """Everything this demo started that still runs."""
+        found = []
         for process in list(self._own.values()):
             with suppress(psutil.NoSuchProcess):
                 leader = psutil.Process(process.pid)
-                for each in [leader, *leader.children(recursive=True)]:
-                    with suppress(psutil.NoSuchProcess):
-                        self._seen[each.pid] = each.create_time()
-                        total += each.memory_info().rss
+                found += [leader, *leader.children(recursive=True)]
+        return found
+
+    def _remember(self) -> None:
+        total = 0
+        for each in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                self._seen[each.pid] = each.create_time()
+                total += each.memory_info().rss
         self.peak_rss_mb = max(self.peak_rss_mb, total / 2**20)
 
 

@@ -23,8 +23,8 @@ class Person:
     def __init__(self, origin: str, username: str, password: str) -> None:
         self.username = username
         self._client = httpx.Client(base_url=origin, timeout=30, headers={"Accept-Language": "en"})
-        self.submit("/accounts/login/", {"login": username, "username": username, "password": password})
-        if "sessionid" not in self._client.cookies:
+        answer = self.submit("/accounts/login/", {"username": username, "password": password})
+        if answer.url.path == "/accounts/login/":
             raise RefusedError(f"{username} could not sign in. Were the demo's logins changed?")
 
     def page(self, path: str) -> str:

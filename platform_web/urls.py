@@ -15,7 +15,9 @@ from platform_web.pages import views as pages
 from platform_web.registry import views as registry
 from platform_web.training import views as training
 
-may_audit = role_required(Role.AUDITOR, Role.ADMINISTRATOR)  # audit stands below accounts and cannot say so itself
+may_audit = role_required(
+    Role.AUDITOR, Role.ADMINISTRATOR
+)  # audit stands below accounts and cannot say so itself
 
 urlpatterns = [
     path("", pages.home, name="home"),

@@ -28,7 +28,8 @@ class SignInForm(AuthenticationForm):
     def get_invalid_login_error(self) -> forms.ValidationError:
         return forms.ValidationError(
             _(
-                "User name and password do not belong together. Try again, or ask an administrator for a new password."
+                "User name and password do not belong together. Try again, or ask an administrator "
+                "for a new password."
             ),
             code="invalid_login",
         )
@@ -42,7 +43,7 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        services.record_sign_in(user=cast(User, form.get_user()))
+        services.record_sign_in(user=cast("User", form.get_user()))
         return super().form_valid(form)
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
@@ -60,7 +61,7 @@ def people(request: HttpRequest) -> HttpResponse:
         {
             "person": person,
             "roles": [names[group.name] for group in person.groups.all() if group.name in names],
-            "sites": [membership.site for membership in person.memberships.all()],  # type: ignore[attr-defined]
+            "sites": [membership.site for membership in person.memberships.all()],
         }
         for person in everybody
     ]
@@ -70,8 +71,10 @@ def people(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @role_required(Role.ADMINISTRATOR)
 def add_person(request: HttpRequest) -> HttpResponse:
-    site_model = Membership._meta.get_field("site").remote_field.model  # accounts stands below federation
-    sites = {site.name: site for site in site_model.objects.order_by("name")}
+    site_model: Any = Membership._meta.get_field(
+        "site"
+    ).remote_field.model  # accounts stands below federation
+    sites = {site.name: site for site in site_model._default_manager.order_by("name")}
     form = PersonForm(
         request.POST or None, sites=[(name, f"{site.title} ({name})") for name, site in sites.items()]
     )
@@ -80,7 +83,7 @@ def add_person(request: HttpRequest) -> HttpResponse:
         site = sites.get(values["site"]) if values["role"] in SITE_ROLES else None
         try:
             person = services.add_person(
-                actor=cast(User, request.user),
+                actor=cast("User", request.user),
                 username=values["username"],
                 password=values["password1"],
                 role=values["role"],
@@ -101,7 +104,7 @@ def add_person(request: HttpRequest) -> HttpResponse:
 def deactivate_person(request: HttpRequest, pk: int) -> HttpResponse:
     person = get_object_or_404(User, pk=pk)
     try:
-        services.deactivate_person(actor=cast(User, request.user), person=person)
+        services.deactivate_person(actor=cast("User", request.user), person=person)
     except AccountError as error:
         messages.error(request, str(error))
     else:

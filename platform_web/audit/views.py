@@ -57,7 +57,7 @@ def verify(request: HttpRequest) -> HttpResponse:
     with transaction.atomic():
         services.record(
             act="log.verified",
-            actor=cast(User, request.user),
+            actor=cast("User", request.user),
             out="ok" if counted == verified else "error",
             data={"entries": counted, "verified": verified},
         )

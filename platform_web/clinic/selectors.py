@@ -19,5 +19,5 @@ def askable(user: AnyUser) -> QuerySet[Promotion]:
 def serving_state(promotion: Promotion) -> str:
     """What the site itself last said about this model: its word, or empty when it has said nothing."""
     reports = promotion.site.heartbeat.get("serving", [])
-    mine = (row for row in reports if str(row.get("promotion")) == str(promotion.pk))
-    return str(next(mine, {}).get("state", ""))
+    mine = [row for row in reports if str(row.get("promotion")) == str(promotion.pk)]
+    return str(mine[0].get("state", "")) if mine else ""

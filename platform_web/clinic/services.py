@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.translation import gettext as _
-from site_kits.tickets import issue_ticket, new_claims
 
 from platform_web.audit import services as audit
 from platform_web.clinic import acts as acts
 from platform_web.clinic.errors import ClinicError
 from platform_web.federation.authority import open_ticket_key
 from platform_web.registry.models import Promotion
+from site_kits.tickets import issue_ticket, new_claims
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ def give_ticket(*, actor: User, promotion: Promotion) -> Ticket:
     url = promotion.site.inference_url
     if not url:
         raise ClinicError(
-            _("Your institution's model has not reported where it answers. Ask your site operator to check the agent.")
+            _(
+                "Your institution's model has not reported where it answers. Ask your site operator "
+                "to check the agent."
+            )
         )
     kid, key = open_ticket_key()
     claims = new_claims(

@@ -34,7 +34,7 @@ def _rows(request: HttpRequest) -> list[dict[str, Any]]:
             "name": site.name,
             "online": site.is_online(moment),
             "missing": site.missing(moment),
-            "rows": site.data_rows or 0,  # type: ignore[attr-defined]
+            "rows": site.data_rows or 0,
             "datasets": list(site.datasets.all()),
             "agent": site.heartbeat.get("agent_version", ""),
             "days_left": site.heartbeat.get("certificate_days_left"),
@@ -85,7 +85,7 @@ def add_site(request: HttpRequest) -> HttpResponse:
     form = SiteForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            invitation = services.invite_site(actor=cast(User, request.user), **form.cleaned_data)
+            invitation = services.invite_site(actor=cast("User", request.user), **form.cleaned_data)
         except FederationError as error:
             form.add_error("name", str(error))
         else:
@@ -129,7 +129,7 @@ def site(request: HttpRequest, name: str) -> HttpResponse:
 def new_kit(request: HttpRequest, name: str) -> HttpResponse:
     found = get_object_or_404(Site.objects.for_user(request.user), name=name)
     try:
-        invitation = services.issue_kit(actor=cast(User, request.user), site=found)
+        invitation = services.issue_kit(actor=cast("User", request.user), site=found)
     except FederationError as error:
         messages.error(request, str(error))
         return redirect("site", name=name)

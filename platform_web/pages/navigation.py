@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import role_of
 
-A, O, D, C, X = (
+A, S, D, C, X = (
     Role.ADMINISTRATOR,
     Role.SITE_OPERATOR,
     Role.DATA_SCIENTIST,
@@ -18,12 +18,12 @@ A, O, D, C, X = (
 )
 # (name of the URL, label, icon, roles)
 ENTRIES = (
-    ("home", _("Home"), "home", (A, O, D, C, X)),
+    ("home", _("Home"), "home", (A, S, D, C, X)),
     ("clinic", _("Ask the model"), "clinic", (C,)),
-    ("sites", _("Sites"), "site", (A, O, D, X)),
-    ("studies", _("Studies"), "study", (A, O, D, X)),
-    ("runs", _("Runs"), "run", (A, O, D, X)),
-    ("models", _("Models in use"), "model", (A, O, D, X)),
+    ("sites", _("Sites"), "site", (A, S, D, X)),
+    ("studies", _("Studies"), "study", (A, S, D, X)),
+    ("runs", _("Runs"), "run", (A, S, D, X)),
+    ("models", _("Models in use"), "model", (A, S, D, X)),
     ("people", _("People"), "people", (A,)),
     ("audit", _("Audit log"), "audit", (A, X)),
     ("admin:index", _("Tables"), "gear", (A,)),

@@ -29,32 +29,47 @@ def home(request: HttpRequest) -> HttpResponse:
     runs = training.runs_for(request.user)
     context: dict[str, Any] = {
         "role": role,
-        "sites": [{"site": site, "online": site.is_online(moment), "missing": site.missing(moment)} for site in sites],
+        "sites": [
+            {"site": site, "online": site.is_online(moment), "missing": site.missing(moment)}
+            for site in sites
+        ],
         "online": sum(site.is_online(moment) for site in sites),
         "runs": runs[:5],
         "active": sum(not run.is_final for run in runs),
         "studies": training.studies_for(request.user).count(),
         "serving": len(registry.active_promotions(request.user)),
-        "next_steps": _next_steps(role, bool(sites)),
+        "next_steps": _next_steps(role, has_sites=bool(sites)),
     }
     if role in {Role.ADMINISTRATOR, Role.AUDITOR}:
         context["events"] = AuditEvent.objects.order_by("-number")[:6]
     return render(request, "pages/home.html", context)
 
 
-def _next_steps(role: Role | None, has_sites: bool) -> list[tuple[str, str, str]]:
+def _next_steps(role: Role | None, *, has_sites: bool) -> list[tuple[str, str, str]]:
     """(sentence, name of the URL, what its button says)."""
     if role == Role.ADMINISTRATOR:
         first = _("Add the first hospital or province: you get a one-time link for its operator.")
         again = _("Invite another site: nothing has to be restarted.")
         return [
             (again if has_sites else first, "add_site", _("Add a site")),
-            (_("Give a person one role; clinicians and operators belong to a site."), "add_person", _("Add a person")),
+            (
+                _("Give a person one role; clinicians and operators belong to a site."),
+                "add_person",
+                _("Add a person"),
+            ),
         ]
     if role == Role.DATA_SCIENTIST:
         return [
-            (_("Open a study: purpose, data and labels, fixed for all its runs."), "add_study", _("Open a study")),
-            (_("Start a run: sites train together and keep their personal part."), "add_run", _("Start a run")),
+            (
+                _("Open a study: purpose, data and labels, fixed for all its runs."),
+                "add_study",
+                _("Open a study"),
+            ),
+            (
+                _("Start a run: sites train together and keep their personal part."),
+                "add_run",
+                _("Start a run"),
+            ),
         ]
     if role == Role.AUDITOR:
         return [(_("Recompute the hash of every entry."), "audit", _("Open the audit log"))]

@@ -22,7 +22,7 @@ def artifact_path(sha256: str) -> Path:
 
 
 def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
-    """Copy the files of ``folder`` that are named by a wanted digest to the artifacts; whole or not at all each.
+    """Copy the files of ``folder`` named by a wanted digest to the artifacts; each whole or not at all.
 
     Raises CollectionError when one is missing, altered or too large.
     """
@@ -35,7 +35,8 @@ def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
         if source is None or _sha256_of(source) != digest:
             raise CollectionError(
                 _(
-                    "The result of the run lacks the shared part %(digest)s…. Nothing was registered; start the run again."
+                    "The result of the run lacks the shared part %(digest)s…. Nothing was "
+                    "registered; start the run again."
                 )
                 % {"digest": digest[:12]}
             )

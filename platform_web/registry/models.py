@@ -1,4 +1,4 @@
-"""Digests and figures of models. Shared parts lie below the portal's ``artifacts``; personal ones never do."""
+"""Digests and figures of models. Shared parts lie below the portal's ``artifacts``, personal ones never."""
 
 from typing import ClassVar
 
@@ -72,7 +72,7 @@ class SiteModel(models.Model):
 
 
 class Promotion(models.Model):
-    """This model serves this site for this study until it is withdrawn."""
+    """Says which model serves a site for a study, until it is withdrawn."""
 
     site_path: ClassVar[str] = "site"
 

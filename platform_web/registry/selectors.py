@@ -96,7 +96,9 @@ def benefit_rows(run: Run, user: AnyUser) -> list[BenefitRow]:
 
 def version_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
     """Versions of a run with the site models this person may see, as the page's script reads them."""
-    active = set(Promotion.objects.filter(study=run.study, withdrawn=None).values_list("site_model_id", flat=True))
+    active = set(
+        Promotion.objects.filter(study=run.study, withdrawn=None).values_list("site_model_id", flat=True)
+    )
     own: dict[int, list[dict[str, Any]]] = {}
     models = SiteModel.objects.for_user(user).filter(version__run=run).select_related("site", "version")
     for model in models.order_by("site__name"):

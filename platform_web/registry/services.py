@@ -65,7 +65,8 @@ def shared_digests(finish: FinishLine) -> dict[str, str]:
             if found.setdefault(arm, digest) != digest:
                 raise CollectionError(
                     _(
-                        "Server and sites report different shared parts for “%(arm)s”. Nothing was registered; start the run again."
+                        "Server and sites report different shared parts for “%(arm)s”. Nothing was "
+                        "registered; start the run again."
                     )
                     % {"arm": arm}
                 )
@@ -112,7 +113,8 @@ def promote(*, site_model_id: int, actor: User, reason: str) -> Promotion:
     if not chosen.proposal and len(reason) < MIN_REASON:
         raise PromotionError(
             _(
-                "“%(arm)s” is not what the run proposes for %(site)s. Type the reason for choosing it (at least %(least)d characters)."
+                "“%(arm)s” is not what the run proposes for %(site)s. Type the reason for choosing "
+                "it (at least %(least)d characters)."
             )
             % {"arm": chosen.version.get_arm_display(), "site": chosen.site.title, "least": MIN_REASON}
         )

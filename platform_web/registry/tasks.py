@@ -1,4 +1,4 @@
-"""Fetching what a run left, once its NVFlare job has ended. May be done twice or be cut off at any instant."""
+"""Fetching what a run left, once its NVFlare job has ended. May be done twice or be cut off."""
 
 import json
 import logging

@@ -13,7 +13,7 @@ from platform_web.accounts.models import Role
 from platform_web.accounts.scope import has_role, role_required
 from platform_web.registry import selectors, services
 from platform_web.registry.errors import RegistryError
-from platform_web.registry.models import Promotion, SiteModel
+from platform_web.registry.models import Arm, Promotion, SiteModel
 from platform_web.training import selectors as training
 from platform_web.training.models import Run
 from platform_web.training.views import VIEWERS
@@ -29,7 +29,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "study": run.study,
         "waiting": training.waiting_for(run, request.user),
         "rows": selectors.benefit_rows(run, request.user),
-        "arms": selectors.Arm,
+        "arms": Arm,
         "may_promote": has_role(request.user, Role.ADMINISTRATOR),
         "may_stop": has_role(request.user, Role.ADMINISTRATOR, Role.DATA_SCIENTIST),
     }
@@ -44,7 +44,7 @@ def run(request: HttpRequest, run_id: str) -> HttpResponse:
 @require_GET
 @role_required(*VIEWERS)
 def run_live(request: HttpRequest, run_id: str) -> HttpResponse:
-    """The part of the run page that htmx asks for every two seconds; a run that ended reloads the page once."""
+    """What htmx asks for every two seconds; when the run has ended the page is loaded once more."""
     found = _run(request, run_id)
     response = render(request, "registry/run_live.html", _context(request, found))
     if found.is_final:
@@ -86,10 +86,12 @@ def models(request: HttpRequest) -> HttpResponse:
 @require_POST
 @role_required(Role.ADMINISTRATOR)
 def promote(request: HttpRequest, pk: int) -> HttpResponse:
-    chosen = get_object_or_404(SiteModel.objects.for_user(request.user).select_related("version", "site"), pk=pk)
+    chosen = get_object_or_404(
+        SiteModel.objects.for_user(request.user).select_related("version", "site"), pk=pk
+    )
     try:
         services.promote(
-            site_model_id=chosen.pk, actor=cast(User, request.user), reason=request.POST.get("reason", "")
+            site_model_id=chosen.pk, actor=cast("User", request.user), reason=request.POST.get("reason", "")
         )
     except RegistryError as error:
         messages.error(request, str(error))
@@ -108,10 +110,12 @@ def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
     promotion = get_object_or_404(Promotion.objects.for_user(request.user), pk=pk)
     try:
         services.withdraw(
-            promotion_id=promotion.pk, actor=cast(User, request.user), reason=request.POST.get("reason", "")
+            promotion_id=promotion.pk, actor=cast("User", request.user), reason=request.POST.get("reason", "")
         )
     except RegistryError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, _("The model was withdrawn; the site stops serving it with its next heartbeat."))
+        messages.success(
+            request, _("The model was withdrawn; the site stops serving it with its next heartbeat.")
+        )
     return redirect("models")

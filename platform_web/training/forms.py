@@ -6,11 +6,11 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
+from pydantic import ValidationError
+
 from fl_jobs import catalog
 from fl_jobs.errors import SpecError
 from fl_jobs.packaging.spec import NAME_PATTERN, HyperValue, TaskSpec
-from pydantic import ValidationError
-
 from platform_web.training.models import Study
 from platform_web.training.services import RunRequest
 
@@ -72,7 +72,9 @@ class StudyForm(forms.Form):
     features = LinesField(
         label=_("Features"), required=False, help_text=_("The columns of the table, one per line, in order.")
     )
-    channels = forms.IntegerField(label=_("Colour channels"), min_value=1, max_value=3, initial=3, required=False)
+    channels = forms.IntegerField(
+        label=_("Colour channels"), min_value=1, max_value=3, initial=3, required=False
+    )
     height = forms.IntegerField(
         label=_("Height in pixels"), min_value=8, max_value=1024, initial=64, required=False
     )
@@ -126,7 +128,9 @@ class NamesField(forms.Field):
 class RunForm(forms.Form):
     """A run of one study. ``hp_*`` are the algorithm's settings, ``arg_*`` the model's."""
 
-    algorithm = forms.ChoiceField(label=_("Algorithm"), widget=forms.Select(attrs={"data-shows": "algorithm"}))
+    algorithm = forms.ChoiceField(
+        label=_("Algorithm"), widget=forms.Select(attrs={"data-shows": "algorithm"})
+    )
     model = forms.ChoiceField(label=_("Model"), widget=forms.Select(attrs={"data-shows": "model"}))
     rounds = forms.IntegerField(
         label=_("Rounds"),
@@ -162,8 +166,8 @@ class RunForm(forms.Form):
         self.parts: dict[str, tuple[str, str]] = {}  # field name → (select it depends on, its values)
         for entry in algorithms:
             self._add("hp_", "algorithm", entry.name, entry.hyper_parameters, kind)
-        for entry in models:
-            self._add("arg_", "model", entry.name, entry.arguments, kind)
+        for model in models:
+            self._add("arg_", "model", model.name, model.arguments, kind)
 
     def _choose(self, name: str, entries: list[Any]) -> None:
         field = self.fields[name]
@@ -182,7 +186,7 @@ class RunForm(forms.Form):
                 self.parts[name] = (select, f"{self.parts[name][1]} {owner}")
                 continue
             whole = setting.type is int
-            field_type = forms.IntegerField if whole else forms.FloatField
+            field_type: Any = forms.IntegerField if whole else forms.FloatField
             self.fields[name] = field_type(
                 label=_t(setting.title),
                 required=False,
@@ -225,5 +229,14 @@ class RunForm(forms.Form):
 
     def request(self) -> RunRequest:
         """What a valid form asks for."""
-        names = ("algorithm", "hyper_parameters", "model", "model_arguments", "rounds", "seed", "min_sites", "sites")
+        names = (
+            "algorithm",
+            "hyper_parameters",
+            "model",
+            "model_arguments",
+            "rounds",
+            "seed",
+            "min_sites",
+            "sites",
+        )
         return RunRequest(**{name: self.cleaned_data[name] for name in names})

@@ -85,7 +85,8 @@ def read_line(kind: type[_Line], line: dict[str, Any]) -> Any:
         place = ".".join(str(part) for part in first["loc"]) or "line"
         raise JournalError(
             _(
-                "The run's journal holds a line that cannot be read (%(place)s: %(problem)s). Start the run again."
+                "The run's journal holds a line that cannot be read (%(place)s: %(problem)s). Start "
+                "the run again."
             )
             % {"place": place, "problem": first["msg"]}
         ) from error

@@ -43,7 +43,8 @@ def describe_run(draft: RunSpec) -> RunSpec:
     except OSError as error:
         raise RunRequestError(
             _(
-                "The interpreter for model descriptions cannot be started. Set CONSILIUM_PYTHON to a Python that has torch."
+                "The interpreter for model descriptions cannot be started. Set CONSILIUM_PYTHON to a "
+                "Python that has torch."
             )
         ) from error
     answer = _read(done.stdout)
@@ -72,6 +73,7 @@ def _read(output: bytes) -> dict[str, Any]:
 def _unreadable() -> RunRequestError:
     return RunRequestError(
         _(
-            "The learning side could not describe this run. Check that portal and fl_jobs have the same version, then start it again."
+            "The learning side could not describe this run. Check that portal and fl_jobs have the "
+            "same version, then start it again."
         )
     )

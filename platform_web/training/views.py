@@ -26,7 +26,10 @@ def studies(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "training/studies.html",
-        {"studies": selectors.studies_for(request.user), "may_add": has_role(request.user, Role.DATA_SCIENTIST)},
+        {
+            "studies": selectors.studies_for(request.user),
+            "may_add": has_role(request.user, Role.DATA_SCIENTIST),
+        },
     )
 
 
@@ -38,7 +41,7 @@ def add_study(request: HttpRequest) -> HttpResponse:
         values = form.cleaned_data
         try:
             study = services.open_study(
-                actor=cast(User, request.user),
+                actor=cast("User", request.user),
                 slug=values["slug"],
                 title=values["title"],
                 purpose=values["purpose"],
@@ -49,7 +52,9 @@ def add_study(request: HttpRequest) -> HttpResponse:
         except TrainingError as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, _("The study is open. Start its first run when the sites have their data."))
+            messages.success(
+                request, _("The study is open. Start its first run when the sites have their data.")
+            )
             return redirect("study", slug=study.slug)
     status = UNPROCESSABLE if form.is_bound else 200
     return render(request, "training/study_form.html", {"form": form}, status=status)
@@ -92,11 +97,13 @@ def add_run(request: HttpRequest) -> HttpResponse:
     form = RunForm(request.POST or None, study=chosen, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            run = services.start_run(actor=cast(User, request.user), study=chosen, request=form.request())
+            run = services.start_run(actor=cast("User", request.user), study=chosen, request=form.request())
         except TrainingError as error:
             form.add_error("sites", str(error))
         else:
-            messages.success(request, _("The run was started. Its digest appears as soon as it has been prepared."))
+            messages.success(
+                request, _("The run was started. Its digest appears as soon as it has been prepared.")
+            )
             return redirect("run", run_id=run.pk)
     ready = selectors.ready_sites(chosen)
     context = {"form": form, "study": chosen, "ready": ready, "ticked": _ticked(form, ready)}
@@ -112,7 +119,9 @@ def _ticked(form: RunForm, ready: list[selectors.ReadySite]) -> set[str]:
 
 def _choose_study(request: HttpRequest, slug: str) -> HttpResponse:
     if slug:
-        messages.error(request, _("There is no study called “%(slug)s”. Choose one of the list.") % {"slug": slug[:63]})
+        messages.error(
+            request, _("There is no study called “%(slug)s”. Choose one of the list.") % {"slug": slug[:63]}
+        )
     context = {"studies": selectors.studies_for(request.user)}
     return render(request, "training/choose_study.html", context, status=UNPROCESSABLE if slug else 200)
 
@@ -122,7 +131,7 @@ def _choose_study(request: HttpRequest, slug: str) -> HttpResponse:
 def stop_run(request: HttpRequest, run_id: str) -> HttpResponse:
     run = get_object_or_404(Run.objects.for_user(request.user), pk=run_id)
     try:
-        services.stop_run(run_id=str(run.pk), actor=cast(User, request.user))
+        services.stop_run(run_id=str(run.pk), actor=cast("User", request.user))
     except TrainingError as error:
         messages.error(request, str(error))
     else:

@@ -59,7 +59,9 @@ def icon(name: str) -> SafeString:
 @register.simple_tag
 def run_pill(run: Run) -> SafeString:
     tone = RUN_TONES.get(State(run.state), "")
-    return format_html('<span class="pill {}" data-state="{}">{}</span>', tone, run.state, run.get_state_display())
+    return format_html(
+        '<span class="pill {}" data-state="{}">{}</span>', tone, run.state, run.get_state_display()
+    )
 
 
 @register.simple_tag

@@ -76,7 +76,8 @@ def _usable_sites(study: Study, request: RunRequest) -> list[Site]:
     if len(sites) < request.min_sites:
         raise RunRequestError(
             _(
-                "The run needs at least %(least)d sites, but only %(chosen)d were chosen. Choose more sites or lower the minimum."
+                "The run needs at least %(least)d sites, but only %(chosen)d were chosen. Choose "
+                "more sites or lower the minimum."
             )
             % {"least": request.min_sites, "chosen": len(sites)}
         )
@@ -93,14 +94,16 @@ def _usable_sites(study: Study, request: RunRequest) -> list[Site]:
         if card is None:
             raise RunRequestError(
                 _(
-                    "%(site)s has not registered a data set called “%(dataset)s”. Leave it out or ask its operator."
+                    "%(site)s has not registered a data set called “%(dataset)s”. Leave it out or "
+                    "ask its operator."
                 )
                 % {"site": site.title, "dataset": study.dataset}
             )
         if card.kind != task.kind or not set(card.labels) <= set(task.labels):
             raise RunRequestError(
                 _(
-                    "The data set “%(dataset)s” of %(site)s has another kind or other labels than the study. Leave the site out or open a study for its data."
+                    "The data set “%(dataset)s” of %(site)s has another kind or other labels than "
+                    "the study. Leave the site out or open a study for its data."
                 )
                 % {"site": site.title, "dataset": study.dataset}
             )

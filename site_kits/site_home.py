@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PathPart = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$")]
+ServedArm = Literal["local", "global", "tuned", "personal"]
 _READ_BYTES = 1 << 20
 MAX_STATE_BYTES = 8 * 2**20
 
@@ -26,7 +27,7 @@ class ServeOrder(BaseModel):
     study: PathPart
     algorithm: PathPart
     run_digest: Digest
-    arm: Literal["local", "global", "tuned", "personal"]
+    arm: ServedArm
     round: int = Field(ge=0, le=1_000_000)
     shared_sha256: Digest | None = None
     personal_sha256: Digest

@@ -79,6 +79,8 @@ class Heartbeat(threading.Thread):
             certificate_days_left=report["certificate_days_left"],
         )
         self._watch_certificate()
+        refused = [model["detail"] for model in report["serving"] if model["state"] == "refused"]
+        self._news("models", refused[0] if refused else None)
         try:
             answer = self._door.heartbeat(self._identity.signer(), report)
         except PortalRefusedError as exc:
@@ -115,7 +117,8 @@ class Heartbeat(threading.Thread):
         try:
             answer = self._local.get(f"{address}/v1/status").json()
             return [
-                {key: str(model.get(key, ""))[:500] for key in ("promotion", "state", "detail", "label")}
+                {"promotion": model["promotion"]}
+                | {key: str(model[key])[:500] for key in ("state", "detail", "label")}
                 for model in answer["models"]
             ]
         except (httpx.HTTPError, ValueError, KeyError, TypeError):

@@ -154,6 +154,7 @@ def create_app(
     routes = [
         Route("/", inference.page),
         Route("/console.css", console.style),
+        Route("/favicon.ico", console.icon),
         Route("/v1/status", inference.status),
         Route("/v1/predict", inference.predict, methods=["POST"]),
     ]

@@ -33,6 +33,11 @@ def _environment(language: str) -> Environment:
     return environment
 
 
+async def icon(_request: Request) -> Response:
+    """GET /favicon.ico: none; asking for one shall not look like an error."""
+    return Response(status_code=204)
+
+
 async def style(_request: Request) -> Response:
     """GET /console.css."""
     return Response((_HERE / "static" / "console.css").read_bytes(), media_type="text/css")
@@ -41,7 +46,7 @@ async def style(_request: Request) -> Response:
 def page(
     home: SiteHome, manifest: KitManifest, models: list[dict[str, Any]], accept_language: str
 ) -> Response:
-    """The page as it is now; it reloads itself every ten seconds without script."""
+    """The page as it is now; it reloads itself twice a minute without script."""
     language = choose_language(accept_language)
     status = read_state(home.status_json)
     alive = time.time() - float(status.get("written_at") or 0) < _FRESH_S
@@ -74,7 +79,7 @@ def _runs(home: SiteHome) -> list[dict[str, Any]]:
             spec = RunSpec.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
             continue
-        tensors = [(tensor.wire_name, " × ".join(map(str, tensor.shape)) or "1") for tensor in spec.tensors]
+        tensors = [(tensor, " × ".join(map(str, tensor.shape)) or "1") for tensor in spec.tensors]
         runs.append({"spec": spec, "digest": spec.digest(), "tensors": tensors, "numbers": _numbers(spec)})
     return runs
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.spec import RunSpec
-from site_kits.site_home import ServeOrder, SiteHome, file_sha256
+from site_kits.site_home import ServedArm, ServeOrder, SiteHome, file_sha256
 from site_kits.translation import _
 
 log = logging.getLogger("consilium.inference")
@@ -27,7 +27,7 @@ class Model(Protocol):
     def predict(self, records: list[Any]) -> list[Any]: ...
 
 
-Loader = Callable[[RunSpec, str, Path | None, Path], Model]
+Loader = Callable[[RunSpec, ServedArm, Path | None, Path], Model]
 
 
 class ModelUnusableError(Exception):
@@ -48,9 +48,10 @@ class LoadedModel:
     files: dict[Path, _Look]
 
 
-def load_predictor(spec: RunSpec, arm: str, shared: Path | None, personal: Path) -> Model:
+def load_predictor(spec: RunSpec, arm: ServedArm, shared: Path | None, personal: Path) -> Model:
     """``Predictor.load``; torch is imported here and nowhere else in this package."""
     import torch
+
     from fl_jobs.predictor import Predictor
 
     torch.set_num_threads(1)

@@ -41,7 +41,7 @@ def test_the_key_is_rsa_2048_and_made_once(home):
 
 def test_a_used_token_is_said_and_stores_nothing(home, door, portal):
     portal.token = "another"
-    with pytest.raises(AgentError, match="used before.*new kit"):
+    with pytest.raises(AgentError, match=r"used before.*new kit"):
         enrol(home, preflight.load_manifest(home), door)
     assert not home.certificate.exists()
 
@@ -83,7 +83,7 @@ def test_a_portal_of_another_root_gets_nothing(portal, tmp_path):
 
 def test_a_portal_that_does_not_answer_is_a_sentence(home):
     door = PortalDoor("https://localhost:9", home.root_ca)
-    with pytest.raises(PortalUnreachableError, match="does not answer.*firewall"):
+    with pytest.raises(PortalUnreachableError, match=r"does not answer.*firewall"):
         door.probe()
     door.close()
 

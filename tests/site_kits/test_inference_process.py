@@ -1,4 +1,4 @@
-"""The inference process as the agent starts it: granian, the real predictor, a model from a real (small) run."""
+"""The inference process as the agent starts it: granian, the real predictor, a model from a real run."""
 
 import io
 import json
@@ -191,5 +191,5 @@ def test_a_taken_port_is_a_sentence(trained, address):
 
 def test_the_console_shows_what_leaves(address):
     page = httpx.get(address[0], trust_env=False)
-    assert "personal/" in page.text
+    assert "feature_mean" in page.text
     assert "cytology personal" in page.text

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nvflare.apis.client import Client
 from nvflare.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
@@ -29,7 +29,7 @@ _PATIENCE = 3.0  # a site may take this many times as long as the slowest of the
 
 
 class _StoppedError(Exception):
-    """NVFlare ends the job: somebody stopped it, or too few sites are left."""
+    """Somebody stopped the job."""
 
 
 class _Answers:
@@ -156,7 +156,7 @@ class ConsiliumController(Controller):
         while task.completion_status is None and not answers.are_complete():
             if abort_signal.triggered:
                 self.cancel_task(task, TaskCompletionStatus.ABORTED)
-                raise _StoppedError(self._why_stopped(spec, fl_ctx))
+                self._raise_stopped(spec, fl_ctx)
             waited = time.monotonic() - begun
             if enough_after is None and len(answers.contributions) >= spec.min_sites:
                 enough_after = waited
@@ -172,13 +172,15 @@ class ConsiliumController(Controller):
         present = {client.name for client in fl_ctx.get_engine().get_clients()}
         return [site for site in self._sites if site in present and not self.get_client_disconnect_time(site)]
 
-    def _why_stopped(self, spec: RunSpec, fl_ctx: FLContext) -> str:
+    def _raise_stopped(self, spec: RunSpec, fl_ctx: FLContext) -> NoReturn:
+        """NVFlare ends a job itself once fewer than min_clients machines are alive."""
         left = self._sites_at_work(fl_ctx)
         if len(left) < spec.min_sites:
-            return (
-                f"Only {len(left)} sites are left and the run needs {spec.min_sites}; start it again later."
+            raise AggregationError(
+                f"{len(left)} sites are left and the run needs {spec.min_sites}; committed rounds are kept. "
+                "Start it again when the sites are back."
             )
-        return "The run was stopped; its committed rounds are kept."
+        raise _StoppedError("The run was stopped; its committed rounds are kept.")
 
     def _answer_journal(self, topic: str, data: Any, fl_ctx: FLContext) -> dict[str, Any]:  # noqa: ARG002
         since = data.get("since", 0) if isinstance(data, dict) else 0

@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from fl_jobs.packaging.job import write_job
+from fl_jobs.packaging.spec import RunSpec
 from site_kits.provisioning import ca, flare_kit
 
 REGISTERED = "Successfully registered client:"
@@ -43,7 +46,6 @@ class Participant:
     log: Path
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
-    known: dict[int, float] = field(default_factory=dict)
 
     def tree(self) -> list[psutil.Process]:
         """This process and its job processes, found by the workspace folder in their command lines."""
@@ -223,3 +225,67 @@ def admin_session(federation: Federation, name: str) -> Iterator[Any]:
         yield session
     finally:
         session.close()
+
+
+class Run:
+    """One submitted job: what its journal says, as the portal would follow it."""
+
+    def __init__(self, federation: Federation, session: Any, run_id: str, job_id: str) -> None:
+        self.federation, self.session, self.run_id, self.job_id = federation, session, run_id, job_id
+        self.lines: list[dict[str, Any]] = []
+
+    @property
+    def folder(self) -> Path:
+        """Where the server keeps the run's aggregates and journal."""
+        return self.federation.server.folder / "rounds" / self.run_id
+
+    def poll(self) -> list[dict[str, Any]]:
+        """Ask for new journal lines once; an unavailable answer is no news."""
+        from nvflare.fuel.flare_api.api_spec import InternalError, JobNotRunning, NoReply
+
+        try:
+            answer = self.session.do_app_command(self.job_id, "consilium.journal", {"since": len(self.lines)})
+        except (NoReply, JobNotRunning, InternalError):
+            return []
+        self.lines += answer["lines"]
+        return list(answer["lines"])
+
+    def wait_for(self, kind: str, number: int | None = None, timeout_s: float = 60) -> dict[str, Any]:
+        """Wait for a journal line; fails early when the run failed."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for line in self.lines:
+                if line["kind"] == kind and (number is None or line.get("round") == number):
+                    return line
+                if line["kind"] == "failed" and kind != "failed":
+                    raise FederationError(line["error"])
+            self.poll()
+            time.sleep(0.2)
+        raise FederationError(f"no {kind} line after {timeout_s} s; the last lines are {self.lines[-2:]}")
+
+    def wait_for_end(self, timeout_s: float = 60) -> str:
+        """Wait for NVFlare's final status."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            status = str(self.session.get_job_status(self.job_id))
+            if status.startswith("FINISHED"):
+                return status
+            time.sleep(0.3)
+        raise FederationError(f"the job did not finish in {timeout_s} s")
+
+
+def submit(
+    federation: Federation,
+    session: Any,
+    spec: RunSpec,
+    sites: Sequence[str],
+    *,
+    run_id: str = "",
+    epoch: int = 1,
+    start_round: int = 1,
+) -> Run:
+    """Write the job of a run and submit it with the identity of ``session``."""
+    run_id = run_id or str(uuid.uuid4())
+    folder = federation.root / "jobs" / f"{run_id}-{epoch}"
+    write_job(folder, spec, run_id=run_id, epoch=epoch, start_round=start_round, sites=sites, asked_by="test")
+    return Run(federation, session, run_id, session.submit_job(str(folder), submit_token=f"{run_id}-{epoch}"))

@@ -1,0 +1,199 @@
+"""The site's gate: everything that was not declared stays at the site."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.shareable import Shareable, make_reply
+
+from fl_jobs.errors import FLJobError, SharedStateError
+from fl_jobs.flare import wire
+from fl_jobs.flare.outgoing import check_outgoing
+from fl_jobs.flare.site_filter import SharedTensorFilter
+from fl_jobs.messages import Contribution, TaskOrder
+from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec, TensorSpec
+
+SPEC = RunSpec(
+    study=StudySpec(
+        slug="cytology",
+        purpose="test",
+        dataset="cytology",
+        task=TaskSpec(kind="tabular", labels=("benign", "malignant"), features=("x",)),
+    ),
+    algorithm="dbe",
+    hyper_parameters={},
+    model=ModelSpec(name="tabular_mlp"),
+    rounds=3,
+    seed=1,
+    min_sites=2,
+    tensors=(
+        TensorSpec(arm="global", phase="train", name="w", shape=(2, 3)),
+        TensorSpec(arm="personal", phase="feature_mean", name="mean", shape=(4,)),
+    ),
+)
+W = {"global/w": np.ones((2, 3), np.float32)}
+
+
+def text(task: str = "train", **changed: object) -> dict[str, object]:
+    metrics = {"sums": {"global": {"train_loss": 1.0}}, "initial_sha256": "0" * 64, "site": None}
+    return {
+        "name": task,
+        "round": 1,
+        "phase": "train",
+        "run": SPEC.digest(),
+        "lanes": {"samples": 12.0, "one": 1.0},
+        "metrics": metrics | changed,
+    }
+
+
+def check(tensors, task="train", share=False, **changed):
+    check_outgoing(text(task, **changed), tensors, SPEC, task, share_site_metrics=share)
+
+
+def test_declared_tensors_pass():
+    check(W)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"personal/head.weight": np.ones(3, np.float32)},
+        {"global/w": np.ones((3, 2), np.float32)},
+        {"global/w": np.ones((2, 3), np.float64)},
+        {"global/w": np.full((2, 3), np.nan, np.float32)},
+        {"global/w": np.full((2, 3), np.inf, np.float32)},
+        {"personal/mean": np.ones(4, np.float32)},
+    ],
+    ids=["undeclared", "shape", "dtype", "nan", "infinity", "of another phase"],
+)
+def test_a_tensor_that_is_not_as_declared_stays(tensors):
+    with pytest.raises(SharedStateError):
+        check(W | tensors)
+
+
+@pytest.mark.parametrize("task", ["validate", "finish", "unknown"])
+def test_no_tensor_leaves_with_a_task_that_declares_none(task):
+    with pytest.raises(SharedStateError, match="not declared"):
+        check(W, task)
+
+
+def test_a_phase_sends_its_own_tensors_and_not_those_of_training():
+    mean = {"personal/mean": np.ones(4, np.float32)}
+    phase = text("phase") | {"phase": "feature_mean"}
+    check_outgoing(phase, mean, SPEC, "phase", share_site_metrics=False)
+    with pytest.raises(SharedStateError):
+        check_outgoing(phase, W, SPEC, "phase", share_site_metrics=False)
+    with pytest.raises(SharedStateError):
+        check_outgoing(text("phase"), W, SPEC, "phase", share_site_metrics=False)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"note": "patient 7"},
+        {"sums": {"global": {"patient_7": 1.0}}},
+        {"sums": {"other": {}}},
+        {"sums": {"global": {"train_loss": "patient 7"}}},
+        {"sums": {"global": {"train_loss": [1.0, 2.0]}}},
+        {"initial_sha256": "patient 7"},
+    ],
+)
+def test_nothing_rides_along_in_the_metrics(changed):
+    with pytest.raises(SharedStateError):
+        check(W, **changed)
+
+
+def test_nothing_rides_along_in_the_message():
+    with pytest.raises(SharedStateError, match="extra"):
+        check_outgoing(text() | {"extra": 1}, W, SPEC, "train", share_site_metrics=True)
+
+
+def test_a_sites_own_metrics_leave_only_when_its_policy_shares_them():
+    cells = {"trained": {"global": {"train_loss": 0.4}}}
+    check(W, share=True, site=cells)
+    with pytest.raises(SharedStateError, match="policy keeps"):
+        check(W, share=False, site=cells)
+
+
+def test_the_final_report_of_a_private_site_has_digests_and_no_cells():
+    report = {"files": {"local": {"round": 1, "personal_sha256": "0" * 64}}, "cells": None}
+    check({}, "finish", site={"finish": report})
+    with pytest.raises(SharedStateError, match="policy keeps"):
+        check({}, "finish", site={"finish": report | {"cells": {"local": {"auroc": 0.9}}}})
+    with pytest.raises(SharedStateError, match="no run declares"):
+        check({}, "finish", site={"finish": report | {"rows_of_patients": []}})
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A site's home, a deployed job's config folder, and the NVFlare context of a train task."""
+    monkeypatch.setenv("CONSILIUM_SITE_HOME", str(tmp_path))
+    (tmp_path / "site.json").write_text(json.dumps({"policy": {"share_site_metrics": False}}))
+    (tmp_path / "run_spec.json").write_bytes(SPEC.canonical())
+    workspace = SimpleNamespace(get_app_config_dir=lambda _job: str(tmp_path))
+    context = SimpleNamespace(
+        get_job_id=lambda: "job",
+        get_engine=lambda: SimpleNamespace(get_workspace=lambda: workspace),
+        get_prop=lambda key: "train" if key == FLContextKey.TASK_NAME else None,
+    )
+    return SimpleNamespace(home=tmp_path, context=context)
+
+
+def result(site_part: object = None) -> Shareable:
+    metrics = {"sums": {"global": {"train_loss": 1.0}}, "initial_sha256": "0" * 64, "site": site_part}
+    contribution = Contribution(dict(W), {"samples": 12.0, "one": 1.0}, metrics)
+    return wire.contribution_to_shareable(contribution, TaskOrder("train", 1), SPEC.digest())
+
+
+def test_the_filter_passes_two_keys_and_no_header_of_the_executors_making(site):
+    shareable = result()
+    shareable["smuggled"] = np.ones(9)
+    shareable.set_header("smuggled", "too")
+    passed = SharedTensorFilter().process(shareable, site.context)
+    assert {key for key in passed if not key.startswith("__")} == {wire.TEXT_KEY, wire.TENSORS_KEY}
+    assert passed.get_header("smuggled") is None
+
+
+def test_the_filter_reads_the_policy_from_the_site_and_not_from_the_job(site):
+    cells = {"trained": {"global": {"train_loss": 0.4}}}
+    with pytest.raises(SharedStateError, match="policy keeps"):
+        SharedTensorFilter().process(result(cells), site.context)
+    (site.home / "site.json").write_text(json.dumps({"policy": {"share_site_metrics": True}}))
+    SharedTensorFilter().process(result(cells), site.context)
+
+
+def test_an_unreadable_policy_keeps_the_metrics(site):
+    (site.home / "site.json").write_text("not json")
+    with pytest.raises(SharedStateError, match="policy keeps"):
+        SharedTensorFilter().process(result({"trained": {}}), site.context)
+
+
+def test_a_result_of_another_run_than_the_one_on_disk_stays(site):
+    (site.home / "run_spec.json").write_bytes(SPEC.model_copy(update={"rounds": 9}).canonical())
+    with pytest.raises(FLJobError, match="not the one that was approved"):
+        SharedTensorFilter().process(result(), site.context)
+
+
+def test_without_a_site_home_nothing_leaves(site, monkeypatch):
+    monkeypatch.delenv("CONSILIUM_SITE_HOME")
+    with pytest.raises(FLJobError, match="CONSILIUM_SITE_HOME"):
+        SharedTensorFilter().process(result(), site.context)
+
+
+def test_an_error_reply_leaves_without_its_luggage(site):
+    reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
+    reply[wire.ERROR_KEY] = "x" * 1000
+    reply["smuggled"] = np.ones(9)
+    passed = SharedTensorFilter().process(reply, site.context)
+    assert "smuggled" not in passed
+    assert len(passed[wire.ERROR_KEY]) <= wire.SENTENCE_CHARACTERS_MAX
+    assert passed.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
+
+
+def test_any_other_payload_than_ours_stays(site):
+    shareable = Shareable()
+    shareable["DXO"] = {"weights": np.ones(9)}
+    with pytest.raises(SharedStateError):
+        SharedTensorFilter().process(shareable, site.context)

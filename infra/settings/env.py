@@ -1,7 +1,6 @@
 """Reading the environment. Every value that cannot be used gets a sentence saying what to set."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def read_master_key(environ: Environment) -> bytes:
         )
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         key = b""
     if len(key) != MASTER_KEY_BYTES:
         raise ImproperlyConfigured(

@@ -6,6 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from csp.constants import NONCE, NONE, SELF
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
 
 from infra.settings import env
 
@@ -114,6 +117,7 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "accounts/locked.html"
 _HTTPS = CONSILIUM_WEB_ORIGIN.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [CONSILIUM_WEB_ORIGIN]
 SESSION_COOKIE_NAME = "consilium_session"
@@ -207,12 +211,62 @@ LOGGING = {
     },
 }
 
+
+def _table(title: str, icon: str, name: str) -> dict[str, object]:
+    return {"title": _(title), "icon": icon, "link": reverse_lazy(f"admin:{name}_changelist")}
+
+
+_TEAL = {  # the portal's accent, in the steps unfold asks for
+    "50": "#f0fdfa", "100": "#ccfbf1", "200": "#99f6e4", "300": "#5eead4", "400": "#2dd4bf", "500": "#14a89b",
+    "600": "#0f766e", "700": "#115e59", "800": "#134e4a", "900": "#0f2a33", "950": "#0a1d24",
+}  # fmt: skip
 UNFOLD = {
     "SITE_TITLE": "Consilium",
     "SITE_HEADER": "Consilium",
-    "SITE_SYMBOL": "hub",
+    "SITE_SUBHEADER": _("Tables behind the portal, to look at"),
+    "SITE_ICON": lambda _request: static("pages/mark.svg"),
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("pages/mark.svg")}
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": True,
     "SITE_URL": "/",
+    "COLORS": {"primary": _TEAL},
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": [
+            {
+                "title": _("Portal"),
+                "items": [
+                    {"title": _("Back to the portal"), "icon": "arrow_back", "link": reverse_lazy("home")}
+                ],
+            },
+            {
+                "title": _("Federation"),
+                "items": [
+                    _table("Sites", "dns", "federation_site"),
+                    _table("Kits", "package_2", "federation_kit"),
+                    _table("Certificates", "badge", "federation_certificate"),
+                    _table("Data sets", "table", "federation_dataset"),
+                ],
+            },
+            {
+                "title": _("Learning"),
+                "items": [
+                    _table("Studies", "menu_book", "training_study"),
+                    _table("Runs", "monitoring", "training_run"),
+                    _table("Models of sites", "deployed_code", "registry_sitemodel"),
+                    _table("Promotions", "verified", "registry_promotion"),
+                ],
+            },
+            {
+                "title": _("Portal work"),
+                "items": [
+                    _table("People", "group", "auth_user"),
+                    _table("Promised work", "task_alt", "outbox_task"),
+                ],
+            },
+        ],
+    },
 }
 SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -43,7 +43,7 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        services.record_sign_in(user=cast("User", form.get_user()))
+        services.record_sign_in(user=form.get_user())
         return super().form_valid(form)
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
@@ -76,7 +76,8 @@ def add_person(request: HttpRequest) -> HttpResponse:
     ).remote_field.model  # accounts stands below federation
     sites = {site.name: site for site in site_model._default_manager.order_by("name")}
     form = PersonForm(
-        request.POST or None, sites=[(name, f"{site.title} ({name})") for name, site in sites.items()]
+        request.POST if request.method == "POST" else None,
+        sites=[(name, f"{site.title} ({name})") for name, site in sites.items()],
     )
     if request.method == "POST" and form.is_valid():
         values = form.cleaned_data

@@ -82,7 +82,7 @@ def status(request: HttpRequest) -> JsonResponse:
 @require_http_methods(["GET", "POST"])
 @role_required(Role.ADMINISTRATOR)
 def add_site(request: HttpRequest) -> HttpResponse:
-    form = SiteForm(request.POST or None)
+    form = SiteForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
             invitation = services.invite_site(actor=cast("User", request.user), **form.cleaned_data)

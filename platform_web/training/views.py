@@ -36,7 +36,7 @@ def studies(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @role_required(Role.DATA_SCIENTIST)
 def add_study(request: HttpRequest) -> HttpResponse:
-    form = StudyForm(request.POST or None)
+    form = StudyForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         values = form.cleaned_data
         try:
@@ -94,7 +94,7 @@ def add_run(request: HttpRequest) -> HttpResponse:
     if chosen is None:
         return _choose_study(request, slug)
     initial = {name: request.GET[name] for name in ("algorithm", "model") if name in request.GET}
-    form = RunForm(request.POST or None, study=chosen, initial=initial)
+    form = RunForm(request.POST if request.method == "POST" else None, study=chosen, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             run = services.start_run(actor=cast("User", request.user), study=chosen, request=form.request())

@@ -30,7 +30,7 @@ document.addEventListener("DOMContentLoaded", () => {
     return {
       width: Math.max(box.clientWidth, 240),
       height: 240,
-      legend: { live: true },
+      legend: { live: true, markers: { fill: (_u, index) => (index ? colour(`--arm-${arms[index - 1]}`) : "transparent"), width: 0 } },
       cursor: { points: { size: 6 } },
       scales: { x: { time: false, range: (_u, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) } },
       axes: [

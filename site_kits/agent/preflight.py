@@ -22,6 +22,9 @@ _KIT_FILES = ("site.json", "rootCA.pem", "flare/startup/sub_start.sh", "flare/st
 
 def load_manifest(home: SiteHome) -> KitManifest:
     """site.json of a complete kit. Raises SiteKitError when the kit is incomplete or its parts do not fit."""
+    if not set(" \t\n\"'\\").isdisjoint(str(home.root)):  # NVFlare builds its job command without quoting
+        sentence = _("The path {folder} has spaces or quotes, which training cannot use. Rename the folder.")
+        raise AgentError(sentence.format(folder=home.root))
     missing = [name for name in _KIT_FILES if not (home.root / name).is_file()]
     if missing:
         raise AgentError(

@@ -3,6 +3,7 @@
 import pytest
 
 from site_kits.provisioning.ca import create_ca
+from tests.site_kits.inference_doubles import Served
 from tests.site_kits.site_doubles import Portal, serve_portal, unpack_kit
 
 
@@ -23,3 +24,18 @@ def portal(authority, tmp_path):
 @pytest.fixture
 def home(portal, tmp_path):
     return unpack_kit(tmp_path / "site", portal)
+
+
+@pytest.fixture
+def tabular(home):
+    return Served(home, "tabular")
+
+
+@pytest.fixture
+def image(home):
+    return Served(home, "image")
+
+
+@pytest.fixture
+def text(home):
+    return Served(home, "text")

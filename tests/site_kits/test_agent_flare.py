@@ -57,7 +57,7 @@ def test_an_unpacked_kit_joins_training_and_a_killed_client_joins_again(tmp_path
     with Federation(tmp_path) as federation:
         portal = Portal(federation.ca_key, federation.ca_cert)
         server = serve_portal(tmp_path, portal)
-        home = SiteHome(tmp_path / "a folder with spaces")
+        home = SiteHome(tmp_path / "unpacked")
         with zipfile.ZipFile(pack(tmp_path, federation, portal)) as archive:
             archive.extractall(home.root)
         add_cytology(home)

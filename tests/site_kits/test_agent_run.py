@@ -201,6 +201,13 @@ def test_start_refuses_a_folder_that_was_not_unpacked_whole(home):
     assert "rootCA.pem is missing. Unpack the whole zip" in done.stderr
 
 
+def test_start_refuses_a_path_that_training_cannot_use(portal, tmp_path):
+    home = unpack_kit(tmp_path / "two words", portal)
+    done = subprocess.run(["./start.sh"], cwd=home.root, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "has spaces or quotes" in done.stderr
+
+
 def test_start_speaks_chinese_where_the_machine_does(home):
     (home.root / "rootCA.pem").unlink()
     done = subprocess.run(

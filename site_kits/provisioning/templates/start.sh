@@ -19,6 +19,12 @@ check_complete() {
       "This folder is not a complete kit: $part is missing. Unpack the whole zip and start start.sh inside it." \
       "此文件夹中的安装包不完整：缺少 $part。请解压整个 zip，然后在其中运行 start.sh。"
   done
+  case "$here" in
+    *[[:space:]\'\"\\]*)
+      refuse "The path $here has spaces or quotes, which training cannot use. Move or rename the folder." \
+        "路径 $here 含有空格或引号，训练程序无法使用。请移动或重命名文件夹。"
+      ;;
+  esac
   [ -w . ] || refuse "This folder cannot be written to. Move it to a place you own." \
     "无法写入此文件夹，请把它移到您有写权限的位置。"
 }

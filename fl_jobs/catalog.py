@@ -78,7 +78,7 @@ LOOP = (
     HyperParameter(
         "local_epochs", "Passes per round", int, 1, 1, 20,
         "How often a site goes through its training cases in one round, in every arm.",
-        {"tabular": 2, "image": 2, "text": 2},
+        {"tabular": 2, "image": 1, "text": 2},
     ),
 )  # fmt: skip
 KAPPA = HyperParameter(

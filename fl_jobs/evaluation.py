@@ -26,10 +26,12 @@ def predict_probabilities(algorithm: PersonalAlgorithm, x: Tensor) -> NDArray[np
 
 
 def validation_sums(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> dict[str, float]:
-    """Sums over cases, additive over sites: log loss, correct answers, cases."""
+    """Sums over cases, additive over sites: log loss, correct answers, cases × balanced accuracy, cases."""
+    right = probabilities_NC.argmax(axis=1) == y_N
     return {
         "val_loss": float(_losses(probabilities_NC, y_N).sum()),
-        "val_correct": float((probabilities_NC.argmax(axis=1) == y_N).sum()),
+        "val_correct": float(right.sum()),
+        "val_balanced": _balanced(right, y_N) * len(y_N),
         "val_n": float(len(y_N)),
     }
 
@@ -46,7 +48,7 @@ def measure(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> di
     areas = [_auroc(probabilities_NC[:, c], y_N == c) for c in scored] if len(present) > 1 else []
     return {
         "accuracy": float(right.mean()),
-        "balanced_accuracy": float(np.mean([right[y_N == c].mean() for c in present])),
+        "balanced_accuracy": _balanced(right, y_N),
         "auroc": float(np.mean(areas)) if areas else None,
         "log_loss": float(_losses(probabilities_NC, y_N).mean()),
     }
@@ -56,6 +58,11 @@ def absent_labels(y_N: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
     """Labels of the study without a case in ``y_N``."""
     present = set(y_N.tolist())
     return [label for place, label in enumerate(labels) if place not in present]
+
+
+def _balanced(right_N: NDArray[np.bool_], y_N: NDArray[np.int64]) -> float:
+    """Mean over the classes present of the share of right answers."""
+    return float(np.mean([right_N[y_N == c].mean() for c in np.unique(y_N)]))
 
 
 def _losses(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> NDArray[Any]:

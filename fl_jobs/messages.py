@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 TensorMap = dict[str, NDArray[np.float32]]
 METRIC_KEYS = frozenset({"sums", "site", "initial_sha256"})
-SUM_NAMES = frozenset({"train_loss", "train_n", "val_loss", "val_correct", "val_n"})
+VALIDATION = {"val_loss": "val_loss", "val_accuracy": "val_correct", "val_balanced_accuracy": "val_balanced"}
+SUM_NAMES = frozenset({"train_loss", "train_n", "val_loss", "val_correct", "val_balanced", "val_n"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Contribution:
     - "sums": {arm: {name of SUM_NAMES: float}}, additive over sites;
     - "initial_sha256": digest of the initial model the site built, equal at all sites;
     - "site": this site's own cells. On train/validate {"trained": {arm: {"train_loss"}} (train only),
-      "validated": {arm: {"val_loss", "val_accuracy"}}}, None when the site's policy keeps them. On finish
+      "validated": {arm: {"val_loss", "val_accuracy",
+      "val_balanced_accuracy"}}}, None when the site's policy keeps them. On finish
       always {"finish": …}; its "cells", "differences" and "proposal" are None when the policy keeps them.
     """
 

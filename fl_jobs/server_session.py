@@ -1,6 +1,6 @@
 """The server's side of a run, without a network: which task comes next, what the sites' answers add up to.
 
-Torch-free. It sees sums over sites; which round is best is decided by the cohort's validation loss alone.
+Torch-free. It sees sums over sites; which round is best is decided by the cohort's validation alone.
 """
 
 import math
@@ -9,11 +9,12 @@ from typing import Any
 
 from fl_jobs.aggregation import Sums, add_contributions, fold_mean, load_fold
 from fl_jobs.errors import AggregationError, SharedStateError
-from fl_jobs.messages import SUM_NAMES, Commit, Contribution, TaskOrder, TensorMap
+from fl_jobs.messages import SUM_NAMES, VALIDATION, Commit, Contribution, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
 from fl_jobs.tensor_files import shared_part
 
 TRAIN = "train"
+_WORST = (math.inf, math.inf)
 Metrics = dict[str, dict[str, float]]
 
 
@@ -37,7 +38,7 @@ class ServerSession:
         self.spec = spec
         self._aggregates: dict[int, TensorMap] = {start_round - 1: dict(previous or {})}
         self._last = start_round - 1
-        self._best: dict[Arm, tuple[float, int]] = {}
+        self._best: dict[Arm, tuple[tuple[float, float], int]] = {}
         self._step = TRAIN
         self._phases = [
             key
@@ -49,7 +50,7 @@ class ServerSession:
 
     @property
     def chosen(self) -> dict[Arm, int]:
-        """The round of each arm with the lowest cohort validation loss; the last while none is known."""
+        """The round of each arm that did best on the cohort's validation; the last while none is known."""
         return {arm: self._best[arm][1] if arm in self._best else self._last for arm in self.spec.arms()}
 
     def next_order(self) -> TaskOrder | None:
@@ -123,18 +124,20 @@ class ServerSession:
         return Commit(after, record)
 
     def _validated(self, number: int, contributions: Mapping[str, Contribution]) -> dict[str, Any]:
-        wanted = {"val_loss": "val_n", "val_correct": "val_n"}
+        wanted = dict.fromkeys(VALIDATION.values(), "val_n")
         cohort: Metrics = {}
         for arm in self.spec.arms():
             if means := _mean(contributions, arm, wanted):
-                cohort[arm] = {"val_loss": means["val_loss"], "val_accuracy": means["val_correct"]}
-                self._consider(arm, means["val_loss"], number)
+                cohort[arm] = {name: means[key] for name, key in VALIDATION.items()}
+                self._consider(arm, cohort[arm], number)
         cells = {site: _site(contributions[site]).get("validated") for site in sorted(contributions)}
         return {"round": number, "cohort": cohort, "site_metrics": cells}
 
-    def _consider(self, arm: Arm, loss: float, number: int) -> None:
-        if math.isfinite(loss) and number in self._aggregates:
-            self._best[arm] = min(self._best.get(arm, (math.inf, 0)), (loss, number))
+    def _consider(self, arm: Arm, means: Mapping[str, float], number: int) -> None:
+        """Keep the round if it is the best: balanced accuracy, then loss, then the earlier one."""
+        score = (-float(means["val_balanced_accuracy"]), float(means["val_loss"]))
+        if all(map(math.isfinite, score)) and number in self._aggregates:
+            self._best[arm] = min(self._best.get(arm, (_WORST, number)), (score, number))
 
     def _forget(self) -> None:
         """Hold the last aggregate, the one before (validated next) and the best ones."""
@@ -158,16 +161,15 @@ class ServerSession:
     def _recall(
         self, records: Iterable[Mapping[str, Any]], load_round: Callable[[int], TensorMap] | None
     ) -> None:
-        for record in records:
-            validated = record.get("validated") or {}
-            number = int(validated.get("round", self._last + 1))
-            for arm in self.spec.arms() if number <= self._last else ():
-                loss = validated["cohort"].get(arm, {}).get("val_loss", math.inf)
-                if loss < self._best.get(arm, (math.inf, 0))[0] and (load_round or number == self._last):
-                    self._best[arm] = (loss, number)
-        for _, number in self._best.values():
-            if load_round is not None and number not in self._aggregates:
-                self._aggregates[number] = load_round(number)
+        by_round = {
+            record["validated"]["round"]: record["validated"] for record in records if record.get("validated")
+        }
+        for number in sorted(by_round):  # a round measured again after a resume counts as last measured
+            for arm, means in by_round[number]["cohort"].items() if number <= self._last else ():
+                if number not in self._aggregates and load_round is not None:
+                    self._aggregates[number] = load_round(number)
+                self._consider(arm, means, number)
+            self._forget()
 
 
 def _site(contribution: Contribution) -> Mapping[str, Any]:

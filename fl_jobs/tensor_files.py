@@ -50,7 +50,7 @@ def write_tensors(path: Path, tensors: TensorMap, *, mode: int = 0o644) -> str:
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Put ``data`` at ``path``: temporary file, fsync, rename, fsync of the folder; old or new, never half."""
+    """Put ``data`` at ``path`` whole or not at all: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -13,6 +13,7 @@ from fl_jobs.data.manifest import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from fl_jobs.errors import DataError
 from fl_jobs.packaging.spec import TaskSpec
 
+TOO_MANY_PIXELS = f"the image has more than {MAX_IMAGE_PIXELS // 1_000_000} million pixels."
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
 
@@ -39,7 +40,9 @@ def open_image(data: bytes, *, where: str) -> Image.Image:
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         check_pixels(image.size, where=where)
         image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{where}: {TOO_MANY_PIXELS} Make it smaller.") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{where}: the image cannot be read ({type(error).__name__}). Replace it.") from error
     return image
 
@@ -47,10 +50,7 @@ def open_image(data: bytes, *, where: str) -> Image.Image:
 def check_pixels(size: tuple[int, int], *, where: str) -> None:
     """Refuse an image by its header. Raises DataError."""
     if size[0] * size[1] > MAX_IMAGE_PIXELS:
-        raise DataError(
-            f"{where}: the image has {size[0]} × {size[1]} pixels; at most {MAX_IMAGE_PIXELS // 1_000_000} "
-            "million are read. Make it smaller."
-        )
+        raise DataError(f"{where}: {TOO_MANY_PIXELS} This one has {size[0]} × {size[1]}. Make it smaller.")
 
 
 def encode_image(image: Image.Image, task: TaskSpec) -> NDArray[np.uint8]:

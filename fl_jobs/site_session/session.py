@@ -13,7 +13,7 @@ from fl_jobs.algorithms.build import describe_tensors, initial_sha256
 from fl_jobs.data import DataPart, load_part
 from fl_jobs.errors import DataError, SharedStateError, SpecError
 from fl_jobs.evaluation import predict_probabilities, validation_sums
-from fl_jobs.messages import Contribution, TaskOrder, TensorMap
+from fl_jobs.messages import VALIDATION, Contribution, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
 from fl_jobs.site_session.arms import ArmModels, personal_part
 from fl_jobs.site_session.finish import finish
@@ -123,8 +123,7 @@ class SiteSession:
             if loaded.own_round is not None or self._is_shared(arm):
                 sums[arm] = self.measure_validation(loaded.algorithm)
         cells = {
-            arm: {"val_loss": s["val_loss"] / s["val_n"], "val_accuracy": s["val_correct"] / s["val_n"]}
-            for arm, s in sums.items()
+            arm: {name: s[key] / s["val_n"] for name, key in VALIDATION.items()} for arm, s in sums.items()
         }
         return sums, {"validated": cells}
 

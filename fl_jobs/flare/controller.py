@@ -1,65 +1,33 @@
 """NVFlare's door to the server's session: asks the sites, commits what they answer, never loses a round."""
 
-import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nvflare.apis.client import Client
-from nvflare.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
+from nvflare.apis.controller_spec import Task, TaskCompletionStatus
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
-from fl_jobs.errors import AggregationError, FLJobError, SharedStateError
+from fl_jobs.errors import AggregationError, FLJobError
 from fl_jobs.flare import wire
+from fl_jobs.flare.answers import Answers
 from fl_jobs.flare.journal import RunFolder
 from fl_jobs.flare.keeping import commit_record, export_results
 from fl_jobs.flare.parent_watch import exit_with_parent
-from fl_jobs.messages import Contribution, TaskOrder
+from fl_jobs.messages import TaskOrder
 from fl_jobs.packaging.job import read_spec
 from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.server_session import ServerSession
 
 JOURNAL_COMMAND = "consilium.journal"
 _POLL_S = 0.02
-_PATIENCE = 3.0  # a site may take this many times as long as the slowest of the first min_sites
 
 
 class _StoppedError(Exception):
     """Somebody stopped the job."""
-
-
-class _Answers:
-    """What came back for one task; filled from NVFlare's threads."""
-
-    def __init__(self, order: TaskOrder, run_digest: str, targets: Sequence[str]) -> None:
-        self._order, self._run_digest, self._targets = order, run_digest, set(targets)
-        self._lock = threading.Lock()
-        self.contributions: dict[str, Contribution] = {}
-        self.refusals: dict[str, str] = {}
-
-    def receive(self, client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG002 - NVFlare's signature
-        site, result = client_task.client.name, client_task.result
-        client_task.result = None  # NVFlare would hold every site's tensors until the task is forgotten
-        sentence = wire.refusal_sentence(result)
-        contribution = None
-        if sentence is None:
-            try:
-                contribution = wire.contribution_from_shareable(result, self._order, self._run_digest)
-            except SharedStateError as error:
-                sentence = str(error)
-        with self._lock:
-            if contribution is not None:
-                self.contributions[site] = contribution
-            else:
-                self.refusals[site] = sentence or "no reason was given"
-
-    def are_complete(self) -> bool:
-        with self._lock:
-            return self._targets <= self.contributions.keys() | self.refusals.keys()
 
 
 class ConsiliumController(Controller):
@@ -72,7 +40,7 @@ class ConsiliumController(Controller):
         epoch: int,
         start_round: int,
         sites: list[str],
-        task_timeout_s: int = 3600,
+        task_timeout_s: int = 86_400,
         grace_s: float = 5.0,
     ) -> None:
         super().__init__()
@@ -80,6 +48,7 @@ class ConsiliumController(Controller):
         self._epoch, self._start_round = epoch, start_round
         self._task_timeout_s, self._grace_s = task_timeout_s, grace_s
         self._kept: RunFolder | None = None
+        self._silent: set[str] = set()  # sites that missed the last order
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Open the run's folder and answer the portal's questions for the journal from now on."""
@@ -131,40 +100,34 @@ class ConsiliumController(Controller):
         start = {"start_round": self._start_round, "sites": self._sites, "job_id": fl_ctx.get_job_id()}
         kept.append({"kind": "start", "run_digest": self._run_digest, **start})
         while (order := session.next_order()) is not None:
-            targets = self._sites_at_work(fl_ctx)
-            answers = self._ask(order, targets, spec, abort_signal, fl_ctx)
+            answers = self._ask(order, spec, abort_signal, fl_ctx)
             if len(answers.contributions) < spec.min_sites:
                 raise AggregationError(_too_few(order, answers, spec))
-            commit = session.fold(order, dict(answers.contributions))
+            record = commit_record(kept, spec, order, session.fold(order, answers.contributions))
             missing = set(self._sites) - answers.contributions.keys() - answers.refusals.keys()
-            record = commit_record(kept, spec, order, commit)
             kept.append({**record, "refused": answers.refusals, "left_out": sorted(missing)})
 
-    def _ask(
-        self, order: TaskOrder, targets: list[str], spec: RunSpec, abort_signal: Signal, fl_ctx: FLContext
-    ) -> _Answers:
-        """Send ``order`` to the sites at work; wait for all, or for enough and the grace, or the timeout."""
-        answers = _Answers(order, self._run_digest, targets)
+    def _ask(self, order: TaskOrder, spec: RunSpec, abort_signal: Signal, fl_ctx: FLContext) -> Answers:
+        """Send ``order`` to all sites at work alike and wait as long as ``Answers`` finds it of use."""
+        targets = self._sites_at_work(fl_ctx)
+        answers = Answers(order, spec, set(targets), silent=self._silent, grace_s=self._grace_s)
         task = Task(
             name=order.name,
             data=wire.order_to_shareable(order, self._run_digest),
             timeout=self._task_timeout_s,
+            after_task_sent_cb=answers.note_fetched,
             result_received_cb=answers.receive,
         )
-        begun, enough_after = time.monotonic(), None
+        begun = time.monotonic()
         self.broadcast(task=task, fl_ctx=fl_ctx, targets=targets, min_responses=len(targets))
-        while task.completion_status is None and not answers.are_complete():
+        while task.completion_status is None and not answers.are_enough(time.monotonic() - begun):
             if abort_signal.triggered:
                 self.cancel_task(task, TaskCompletionStatus.ABORTED)
                 self._raise_stopped(spec, fl_ctx)
-            waited = time.monotonic() - begun
-            if enough_after is None and len(answers.contributions) >= spec.min_sites:
-                enough_after = waited
-            if enough_after is not None and waited > _PATIENCE * enough_after + self._grace_s:
-                break
             time.sleep(_POLL_S)
         if task.completion_status is None:
             self.cancel_task(task, TaskCompletionStatus.OK)
+        self._silent = answers.close()
         return answers
 
     def _sites_at_work(self, fl_ctx: FLContext) -> list[str]:
@@ -187,7 +150,7 @@ class ConsiliumController(Controller):
         return self._kept.lines(since if isinstance(since, int) else 0) if self._kept else {}
 
 
-def _too_few(order: TaskOrder, answers: _Answers, spec: RunSpec) -> str:
+def _too_few(order: TaskOrder, answers: Answers, spec: RunSpec) -> str:
     reasons = "".join(f" {site}: {sentence}" for site, sentence in sorted(answers.refusals.items()))
     return (
         f"{len(answers.contributions)} sites answered {order.name} of round {order.round_number} and the run "

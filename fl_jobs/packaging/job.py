@@ -25,7 +25,7 @@ def write_job(
     start_round: int,
     sites: Sequence[str],
     asked_by: str,
-    task_timeout_s: int = 3600,
+    task_timeout_s: int = 86_400,
     grace_s: float = 5.0,
 ) -> JobManifest:
     """Write the job of ``spec`` for exactly ``sites`` into ``folder`` (replaced if it exists).

@@ -165,7 +165,7 @@ def _name(common_name: str, organisation: str = "", role: str = "") -> x509.Name
     return x509.Name([_attribute(oid, value) for oid, value in parts if value])
 
 
-def _attribute(oid: ObjectIdentifier, value: str) -> x509.NameAttribute:
+def _attribute(oid: ObjectIdentifier, value: str) -> "x509.NameAttribute[str]":
     # X.520 upper bound 64; a longer name would be refused by other TLS stacks, not by this one
     if len(value) > 64 or not value.isprintable():
         raise ProvisioningError(f"The name {value[:64]!r} is longer than 64 characters or not printable.")

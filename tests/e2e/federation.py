@@ -172,7 +172,7 @@ class Federation:
             "LC_ALL": "C.UTF-8",
             **extra,
         }
-        return Participant(name, folder, folder.parent / f"{name}.log", environment)
+        return Participant(name, folder, self.root / f"{name}.log", environment)
 
     def _start(self, participant: Participant) -> None:
         with participant.log.open("wb") as log:
@@ -250,7 +250,7 @@ class Run:
         self.lines += answer["lines"]
         return list(answer["lines"])
 
-    def wait_for(self, kind: str, number: int | None = None, timeout_s: float = 60) -> dict[str, Any]:
+    def wait_for(self, kind: str, number: int | None = None, timeout_s: float = 150) -> dict[str, Any]:
         """Wait for a journal line; fails early when the run failed."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

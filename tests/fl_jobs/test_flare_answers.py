@@ -1,0 +1,90 @@
+"""Whom the server waits for."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fl_jobs.flare import wire
+from fl_jobs.flare.answers import Answers
+from fl_jobs.messages import Contribution, TaskOrder
+from tests.fl_jobs.test_flare_outgoing import SPEC, W
+
+ORDER = TaskOrder("train", 1)
+TARGETS = {"a", "b", "c"}
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers(ORDER, SPEC, TARGETS, silent=set(), grace_s=5.0)
+
+
+def answer(answers: Answers, site: str, tensors=None) -> None:
+    contribution = Contribution(W if tensors is None else tensors, {"samples": 3.0, "one": 1.0}, {"sums": {}})
+    result = wire.contribution_to_shareable(contribution, ORDER, SPEC.digest())
+    answers.receive(SimpleNamespace(client=SimpleNamespace(name=site), result=result), None)
+
+
+def fetch(answers: Answers, site: str) -> None:
+    answers.note_fetched(SimpleNamespace(client=SimpleNamespace(name=site)), None)
+
+
+def test_all_answers_end_the_wait_at_once(answers):
+    for site in TARGETS:
+        assert not answers.are_enough(0.1)
+        answer(answers, site)
+    assert answers.are_enough(0.1)
+
+
+def test_a_slow_site_gets_three_times_the_time_of_the_others_and_the_grace(answers):
+    answer(answers, "a")
+    answer(answers, "b")
+    assert not answers.are_enough(10.0)
+    assert not answers.are_enough(34.0)
+    assert answers.are_enough(36.0)
+    assert answers.close() == {"c"}
+
+
+def test_too_few_answers_are_waited_for(answers):
+    answer(answers, "a")
+    assert not answers.are_enough(10_000.0)
+
+
+def test_a_site_that_missed_the_last_order_does_not_hold_up_the_others():
+    answers = Answers(ORDER, SPEC, TARGETS, silent={"c"}, grace_s=5.0)
+    answer(answers, "a")
+    answer(answers, "b")
+    assert answers.are_enough(0.1)
+
+
+def test_a_site_that_missed_the_last_order_is_waited_for_once_it_fetches_this_one():
+    answers = Answers(ORDER, SPEC, TARGETS, silent={"c"}, grace_s=5.0)
+    fetch(answers, "c")
+    answer(answers, "a")
+    answer(answers, "b")
+    assert not answers.are_enough(0.1)
+
+
+def test_an_unusable_contribution_is_that_sites_refusal_only(answers):
+    answer(answers, "a", {"global/w": np.ones((1, 1), np.float32)})
+    answer(answers, "b")
+    answer(answers, "c")
+    assert set(answers.contributions) == {"b", "c"}
+    assert "Site a sent" in answers.refusals["a"]
+    assert answers.are_enough(0.1)
+
+
+def test_a_refusal_counts_as_an_answer(answers):
+    task = SimpleNamespace(client=SimpleNamespace(name="a"), result=wire.refusal("No data here."))
+    answers.receive(task, None)
+    answer(answers, "b")
+    answer(answers, "c")
+    assert answers.are_enough(0.1)
+    assert answers.refusals == {"a": "No data here."}
+
+
+def test_an_answer_after_the_round_was_closed_changes_nothing(answers):
+    answer(answers, "a")
+    answers.close()
+    answer(answers, "b")
+    assert set(answers.contributions) == {"a"}

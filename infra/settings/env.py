@@ -53,7 +53,7 @@ def read_home(environ: Environment, default: Path) -> Path:
     """The portal's folder, made 0700 when it is not there. Raises ImproperlyConfigured."""
     home = Path(environ.get("CONSILIUM_HOME") or default).expanduser().absolute()
     try:
-        for folder in (home, home / "logs", home / "kits", home / "artifacts" / "sha256"):
+        for folder in (home, *(home / name for name in ("logs", "kits", "static", "artifacts/sha256"))):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ImproperlyConfigured(
@@ -150,7 +150,7 @@ def _sqlite(name: str) -> dict[str, Any]:
 
 def read_broker(environ: Environment, home: Path) -> tuple[str, dict[str, Any]]:
     """Celery's broker URL and transport options; files below ``home`` when CELERY_BROKER_URL is not set."""
-    url = environ.get("CELERY_BROKER_URL") or "filesystem://"
+    url = environ.get("CELERY_BROKER_URL") or "filesystem://localhost/"
     scheme = url.partition("://")[0]
     if scheme not in {"filesystem", "redis", "rediss", "amqp", "amqps", "memory"}:
         raise ImproperlyConfigured(

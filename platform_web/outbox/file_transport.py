@@ -55,9 +55,9 @@ class Channel(filesystem.Channel):
         with _locked(Path(self.control_folder)):
             _write_whole(self._table_file(exchange), dumps(change(self.get_table(exchange))))
 
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:  # noqa: ARG002 kombu's
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]  # noqa: ARG002
         name = f"{time.time_ns():020d}_{uuid.uuid4().hex}.{queue}.msg"
-        _write_whole(Path(self.data_folder_out) / name, dumps(message))
+        _write_whole(Path(self.data_folder_out) / name, dumps(payload))
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:  # noqa: ARG002 kombu's
         folder = Path(self.data_folder_in)

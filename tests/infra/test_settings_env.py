@@ -44,7 +44,7 @@ def test_without_a_url_sqlite_waits_instead_of_failing(tmp_path):
 
 def test_the_file_broker_has_its_folders_and_polls_twenty_times_a_second(tmp_path):
     url, options = env.read_broker({}, tmp_path)
-    assert url == "filesystem://"
+    assert url.startswith("filesystem://")
     assert options["polling_interval"] == 0.05
     assert (tmp_path / "broker" / "queue").is_dir()
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -90,9 +91,9 @@ def measure(study: Any, folder: Path) -> dict[str, Any]:
 
 
 def round_seconds(folder: Path) -> list[float]:
-    """Seconds between the commits of the server's journal; the first round holds the start and is left out."""
+    """Seconds between the commits in the server's journal; the first round holds the start."""
     lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    times = [line["time"] for line in lines if line["kind"] == "round"]
+    times = [datetime.fromisoformat(line["time"]).timestamp() for line in lines if line["kind"] == "round"]
     return [later - earlier for earlier, later in pairwise(times)]
 
 

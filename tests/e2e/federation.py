@@ -135,6 +135,15 @@ class Federation:
         for site in chosen:
             wait_for_text(site, REGISTERED, timeout_s)
 
+    def wait_until_online(self, session: Any, names: Sequence[str], timeout_s: float = 60) -> None:
+        """Wait until the server lists ``names``; after its restart sites come back within ~15 s."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if set(names) <= {client.name for client in session.get_system_info().client_info}:
+                return
+            time.sleep(0.5)
+        raise FederationError(f"not all of {names} came online in {timeout_s} s")
+
     def kill(self, participant: Participant, *, only_jobs: bool = False) -> None:
         """SIGKILL a participant and its job processes (or these alone), as a power cut would."""
         victims = participant.job_processes() if only_jobs else participant.tree()

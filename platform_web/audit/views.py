@@ -31,7 +31,10 @@ def entries(request: HttpRequest) -> HttpResponse:
     page = Paginator(events, PAGE).get_page(request.GET.get("page"))
     acts = AuditEvent.objects.order_by("act").values_list("act", flat=True).distinct()
     people = _names(page.object_list)
-    rows = [{"event": event, "who": people.get(event.actor, event.actor.partition(":")[2])} for event in page.object_list]
+    rows = [
+        {"event": event, "who": people.get(event.actor, event.actor.partition(":")[2])}
+        for event in page.object_list
+    ]
     context = {"page": page, "rows": rows, "wanted": wanted, "acts": acts}
     return render(request, "audit/entries.html", context)
 

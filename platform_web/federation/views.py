@@ -14,10 +14,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import has_role, role_required
-from platform_web.federation import selectors, services
+from platform_web.federation import kit_files, selectors, services
 from platform_web.federation.errors import FederationError, KitLinkUnknownError, KitNotReadyError
 from platform_web.federation.forms import SiteForm
-from platform_web.federation.kit_files import take_kit
 from platform_web.federation.models import Kit, Site
 
 UNPROCESSABLE, GONE, NOT_FOUND = 422, 410, 404
@@ -143,22 +142,18 @@ def kit(request: HttpRequest, token: str) -> HttpResponseBase:
     try:
         found = selectors.open_kit(token)
         if request.method == "POST":
-            return _hand_out(request, found, token)
+            return _hand_out(token)
     except KitNotReadyError:
         return render(request, "federation/kit_sheet.html", {"kit": found, "site": found.site})
     except FederationError as error:
         code = NOT_FOUND if isinstance(error, KitLinkUnknownError) else GONE
         return render(request, "federation/kit_refused.html", {"sentence": str(error)}, status=code)
-    context = {"kit": found, "site": found.site, "portal": settings.CONSILIUM_WEB_ORIGIN}
-    return render(request, "federation/kit_sheet.html", context)
+    return render(request, "federation/kit_sheet.html", {"kit": found, "site": found.site})
 
 
-def _hand_out(request: HttpRequest, found: Kit, token: str) -> HttpResponseBase:
-    try:
-        found, archive = take_kit(token)
-    except KitNotReadyError:
-        return render(request, "federation/kit_sheet.html", {"kit": found, "site": found.site})
-    name = f"consilium-kit-{found.site.name}.zip"
+def _hand_out(token: str) -> FileResponse:
+    taken, archive = kit_files.take_kit(token)
+    name = f"consilium-kit-{taken.site.name}.zip"
     response = FileResponse(archive, as_attachment=True, filename=name, content_type="application/zip")
     response["Cache-Control"] = "no-store"
     return response

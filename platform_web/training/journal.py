@@ -64,10 +64,19 @@ class SiteFinish(_Line):
     absent_labels: list[str] | None = None
 
 
+def _without_silent(value: Any) -> Any:
+    """A site that left before it could report has None; it gets no model from this run."""
+    return (
+        {name: report for name, report in value.items() if report is not None}
+        if isinstance(value, dict)
+        else value
+    )
+
+
 class FinishLine(_Line):
     chosen: dict[str, int]
     aggregate_sha256: dict[str, Sha256] = {}  # shared part per arm, as the server wrote it
-    sites: dict[str, SiteFinish]
+    sites: Annotated[dict[str, SiteFinish], BeforeValidator(_without_silent)]
 
 
 class FailureLine(_Line):

@@ -1,0 +1,151 @@
+import pytest
+
+from platform_web.audit.models import AuditEvent
+from platform_web.outbox.models import Task
+from platform_web.registry.models import Promotion, SiteModel
+from platform_web.training.models import Run, Study
+from tests.platform_web import world
+
+STUDY = {
+    "slug": "cells", "title": "Cells", "purpose": "Tell cells apart.", "dataset": "cytology", "kind": "tabular",
+    "labels": "benign\nmalignant", "features": "radius\ntexture", "channels": 3, "height": 64, "width": 64,
+    "teaching": "on",
+}  # fmt: skip
+
+
+@pytest.fixture
+def scientist(client, dana):
+    client.force_login(dana)
+    return client
+
+
+@pytest.fixture
+def form(dana, make_site):
+    sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c")]
+    study = world.open_study(dana)
+    return {"study": study.slug, "algorithm": "dbe", "model": "tabular_mlp", "rounds": 10, "seed": 7, "min_sites": 3,
+            "sites": [site.name for site in sites]}  # fmt: skip
+
+
+def test_a_study_is_opened_from_its_form(scientist):
+    assert scientist.post("/studies/add/", STUDY).url == "/studies/cells/"
+    assert Study.objects.get().task_spec().features == ("radius", "texture")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"slug": "Cells!"}, "small letters, digits and hyphens"),
+        ({"labels": "benign"}, "between 2 and 200 labels"),
+        ({"labels": "benign\nbenign"}, "stands there twice"),
+        ({"features": ""}, "write one feature per line"),
+        ({"kind": "sound"}, "Select a valid choice"),
+        ({"kind": "image", "height": 50000}, "less than or equal to 1024"),
+        ({"title": ""}, "This field is required"),
+    ],
+)
+def test_a_study_that_cannot_be_is_a_sentence(scientist, changes, words):
+    answer = scientist.post("/studies/add/", STUDY | changes)
+    assert answer.status_code == 422
+    assert words in answer.content.decode()
+    assert not Study.objects.exists()
+
+
+def test_a_run_starts_with_the_defaults_of_the_catalog(scientist, form):
+    answer = scientist.post("/runs/add/", form)
+    run = Run.objects.get()
+    assert answer.url == f"/runs/{run.pk}/"
+    assert run.hyper_parameters["local_epochs"] == 2  # tuned for tables
+    assert set(run.sites.values_list("name", flat=True)) == set(form["sites"])
+
+
+def test_only_settings_of_the_chosen_algorithm_count(scientist, form):
+    scientist.post("/runs/add/", form | {"algorithm": "fedavg", "hp_kappa": "5", "hp_learning_rate": "0.01"})
+    assert Run.objects.get().hyper_parameters == {"learning_rate": 0.01, "batch_size": 16, "local_epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sites": ["site-a", "site-b", "nowhere"]}, "There is no site called “nowhere”"),
+        ({"sites": ["site-a", "site-b"]}, "only 2 were chosen"),
+        ({"sites": []}, "Choose the sites that take part"),
+        ({"hp_learning_rate": "7"}, "less than or equal to 1.0"),
+        ({"hp_batch_size": "many"}, "Enter a whole number"),
+        ({"algorithm": "magic"}, "does not fit this study"),
+        ({"model": "image_cnn"}, "does not fit this study"),
+        ({"rounds": 0}, "greater than or equal to 1"),
+        ({"min_sites": 1}, "greater than or equal to 2"),
+        ({"study": "nothing"}, "There is no study called"),
+    ],
+)
+def test_a_run_that_cannot_be_is_a_sentence_and_changes_nothing(scientist, form, changes, words):
+    before = AuditEvent.objects.count()
+    answer = scientist.post("/runs/add/", form | changes)
+    assert answer.status_code == 422
+    assert words in answer.content.decode()
+    assert (Run.objects.count(), Task.objects.count(), AuditEvent.objects.count()) == (0, 0, before)
+
+
+def test_the_form_shows_bounds_and_help_of_every_setting(scientist, form):
+    page = scientist.get("/runs/add/?study=breast-cytology&algorithm=fedavg").content.decode()
+    assert 'name="hp_kappa"' in page
+    assert "Step size of Adam in every arm." in page
+    assert '<option value="fedavg" selected>' in page
+
+
+def test_data_json_has_what_a_reader_needs(client, dana, rows):
+    client.force_login(dana)
+    answer = client.get(f"/runs/{rows.done.pk}/data.json").json()
+    assert (answer["state"], len(answer["rounds"]), len(answer["versions"])) == ("COMPLETED", 10, 4)
+    assert answer["rounds"][0]["number"] == 1
+    model = answer["versions"][-1]["site_models"][0]
+    assert set(model) >= {
+        "id",
+        "site",
+        "arm",
+        "personal_sha256",
+        "cells",
+        "difference",
+        "proposal",
+        "promoted",
+    }
+
+
+def test_the_run_page_says_what_the_server_sees_and_what_is_proven(client, dana, rows):
+    client.force_login(dana)
+    page = client.get(f"/runs/{rows.done.pk}/").content.decode()
+    for words in (
+        "The server sees each site",
+        "Teaching study.",
+        "no proven difference",
+        "helps",
+        "in use",
+        "proposed",
+    ):
+        assert words in page
+    assert "Promote" not in page
+
+
+def test_only_a_run_that_ended_reloads_its_page(client, dana, rows):
+    client.force_login(dana)
+    assert "HX-Refresh" not in client.get(f"/runs/{rows.running.pk}/live/")
+    assert client.get(f"/runs/{rows.done.pk}/live/")["HX-Refresh"] == "true"
+
+
+def test_promoting_against_the_proposal_needs_a_reason(client, ann, rows):
+    client.force_login(ann)
+    model = SiteModel.objects.get(version__run=rows.done, site__name="site-a", version__arm="global")
+    answer = client.post(f"/site-models/{model.pk}/promote/", {"reason": ""}, follow=True)
+    assert "Type the reason for choosing it" in answer.content.decode()
+    assert not Promotion.objects.filter(site_model=model).exists()
+    client.post(f"/site-models/{model.pk}/promote/", {"reason": "Asked for by the board."})
+    assert Promotion.objects.filter(site_model=model, withdrawn=None).exists()
+
+
+def test_verifying_the_log_counts_every_entry_and_is_one(client, otto, rows):
+    client.force_login(otto)
+    before = AuditEvent.objects.count()
+    answer = client.post("/audit/verify/").json()
+    assert answer == {"entries": before, "verified": before}
+    assert AuditEvent.objects.filter(act="log.verified").count() == 1

@@ -1,0 +1,217 @@
+"""Rows as a working portal has them: sites that are online, a study, a finished run, a running one, promotions."""
+
+import hashlib
+import math
+from types import SimpleNamespace
+
+from django.utils import timezone
+
+from fl_jobs.packaging.spec import TaskSpec, TensorSpec
+from platform_web.federation.models import Dataset, Site
+from platform_web.registry import services as registry
+from platform_web.registry.models import SiteModel
+from platform_web.training import services as training
+from platform_web.training.models import Run
+from platform_web.training.services.runs import draft_spec
+
+ARMS = ("local", "global", "tuned", "personal")
+FEATURES = (
+    "mean_radius", "mean_texture", "mean_perimeter", "mean_area", "mean_smoothness", "mean_compactness",
+    "mean_concavity", "mean_concave_points", "mean_symmetry", "mean_fractal_dimension",
+)  # fmt: skip
+TABULAR = TaskSpec(kind="tabular", labels=("benign", "malignant"), features=FEATURES)
+
+
+def sha(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def bring_online(site, *, dataset="cytology", rows=142, inference_url=None, kind="tabular"):
+    """The site was heard just now and has registered its data."""
+    now = timezone.now()
+    site.status = Site.Status.ENROLLED
+    site.flare_seen_at = site.heartbeat_at = now
+    site.inference_url = inference_url or "http://127.0.0.1:9"
+    site.heartbeat = {
+        "agent_version": "0.1.0", "python": "3.11.7", "nvflare": "2.9.0", "torch": "2.13.0",
+        "certificate_days_left": 89, "serving": [],
+    }  # fmt: skip
+    site.save()
+    Dataset.objects.update_or_create(
+        site=site,
+        name=dataset,
+        defaults={
+            "kind": kind,
+            "digest": sha(f"{site.name}/{dataset}"),
+            "labels": ["benign", "malignant"],
+            "rows": rows,
+            "parts": {"train": rows * 3 // 5, "validation": rows // 5, "test": rows // 5},
+            "label_counts": {"benign": rows // 2, "malignant": rows - rows // 2},
+            "reported_at": now,
+        },
+    )
+    return site
+
+
+def open_study(actor, *, slug="breast-cytology", task=TABULAR, teaching=True, dataset="cytology"):
+    return training.open_study(
+        actor=actor,
+        slug=slug,
+        title="Breast cytology: benign or malignant",
+        purpose="Tell benign from malignant fine-needle aspirates. Teaching data, not for patients.",
+        dataset=dataset,
+        task=task,
+        teaching=teaching,
+    )
+
+
+def request_for(sites, **changes):
+    values = {
+        "algorithm": "dbe",
+        "hyper_parameters": {"learning_rate": 0.003, "batch_size": 16, "local_epochs": 2, "kappa": 1.0, "offset_rate": 1.0},
+        "model": "tabular_mlp",
+        "model_arguments": {"hidden": 32, "feature_dim": 16},
+        "rounds": 10,
+        "seed": 7,
+        "min_sites": 2,
+        "sites": [site.name for site in sites],
+        **changes,
+    }  # fmt: skip
+    return training.RunRequest(**values)
+
+
+def submitted_run(actor, study, sites, **changes):
+    """A run whose NVFlare job waits."""
+    run = training.start_run(actor=actor, study=study, request=request_for(sites, **changes))
+    tensors = tuple(
+        TensorSpec(arm=arm, phase="train", name=f"base.{layer}.weight", shape=(32, 10))
+        for arm in ("global", "personal")
+        for layer in (0, 1)
+    )
+    training.record_spec(run_id=str(run.pk), spec=draft_spec(run).model_copy(update={"tensors": tensors}))
+    training.record_submitted(run_id=str(run.pk), job_id=f"job-{run.pk}")
+    return Run.objects.get(pk=run.pk)
+
+
+def round_line(number, sites):
+    """What the controller writes when round ``number`` is on disk."""
+    validated = None
+    if number > 1:
+        validated = {
+            "round": number - 1,
+            "cohort": _measured(number - 1, 0.0),
+            "site_metrics": {
+                name: _measured(number - 1, 0.04 * index) for index, name in enumerate(sorted(sites))
+            },
+        }
+    return {
+        "kind": "round",
+        "round": number,
+        "sites": sorted(sites),
+        "cohort": {
+            arm: {"train_loss": 0.6 * math.exp(-number / 4)} for arm in ("local", "global", "personal")
+        },
+        "site_metrics": {name: {"local": {"train_loss": 0.4}} for name in sites},
+        "validated": validated,
+        "aggregate_sha256": {arm: sha(f"{arm}{number}") for arm in ("global", "personal")},
+        "epoch": 1,
+    }
+
+
+def _measured(number, shift):
+    gain = {"local": 0.30, "global": 0.22, "personal": 0.14}
+    return {
+        arm: {
+            "val_loss": round(floor + shift + 0.45 * math.exp(-number / 3), 4),
+            "val_accuracy": round(0.98 - floor / 3 - shift / 2 - 0.3 * math.exp(-number / 2.5), 4),
+        }
+        for arm, floor in gain.items()
+    }
+
+
+def finish_line(sites, *, round_number=8, shared=None, keeps=()):
+    """The finish record; ``keeps`` names sites whose policy keeps figures to themselves."""
+    shared = shared or {arm: sha(f"shared {arm}") for arm in ("global", "personal")}
+    return {
+        "kind": "finish",
+        "chosen": {"local": round_number, "global": round_number, "personal": round_number},
+        "aggregate_sha256": shared,
+        "sites": {
+            name: _site_finish(name, index, round_number, shared, kept=name in keeps)
+            for index, name in enumerate(sorted(sites))
+        },
+    }
+
+
+def _site_finish(name, index, round_number, shared, *, kept):
+    values = {"local": 0.912 + index / 200, "global": 0.925, "tuned": 0.934, "personal": 0.951 - index / 300}
+    cells = {
+        arm: {"accuracy": value, "balanced_accuracy": value - 0.006, "auroc": 0.97, "log_loss": 0.21}
+        for arm, value in values.items()
+    }
+    verdicts = ("helps", "no proven difference", "cannot be tested here", "no proven difference")
+    differences = {
+        arm: {
+            "metric": "balanced_accuracy",
+            "value": values[arm] - values["local"],
+            "low": values[arm] - values["local"] - 0.04 * (index > 0),
+            "high": values[arm] - values["local"] + 0.05,
+            "groups": {"benign": 17, "malignant": 11},
+            "verdict": verdicts[index % 4] if arm == "personal" else "no proven difference",
+        }
+        for arm in ("global", "tuned", "personal")
+    }
+    report = {
+        "rows": {"train": 85, "validation": 29, "test": 28},
+        "files": {arm: {"round": round_number, "personal_sha256": sha(f"{name} {arm}")} for arm in ARMS},
+        "shared_sha256": shared,
+        "absent_labels": [],
+    }
+    if not kept:
+        report |= {
+            "cells": cells,
+            "differences": differences,
+            "proposal": "personal" if verdicts[index % 4] == "helps" else "local",
+        }
+    return report
+
+
+def feed(run, lines):
+    """Apply journal lines where the row stands."""
+    for line in lines:
+        run.refresh_from_db()
+        assert training.apply_line(run_id=str(run.pk), position=run.journal_position, line=line)
+    run.refresh_from_db()
+    return run
+
+
+def completed_run(actor, study, sites, *, keeps=()):
+    names = [site.name for site in sites]
+    run = submitted_run(actor, study, sites)
+    feed(
+        run,
+        [
+            {"kind": "start"},
+            *(round_line(number, names) for number in range(1, 11)),
+            finish_line(names, keeps=keeps),
+        ],
+    )
+    training.begin_collection(run_id=str(run.pk), job_status="FINISHED:COMPLETED")
+    registry.register_models(run_id=str(run.pk))
+    return Run.objects.get(pk=run.pk)
+
+
+def build(ann, dana, sites):
+    """Everything at once, for pages: a completed run with promotions at all sites, and one that trains."""
+    for index, site in enumerate(sites):
+        bring_online(site, rows=142 + 3 * index)
+    study = open_study(dana)
+    done = completed_run(dana, study, sites)
+    promotions = []
+    for site in sites:
+        proposed = SiteModel.objects.get(version__run=done, site=site, proposal=True)
+        promotions.append(registry.promote(site_model_id=proposed.pk, actor=ann, reason=""))
+    running = submitted_run(dana, study, sites)
+    names = [site.name for site in sites]
+    feed(running, [{"kind": "start"}, *(round_line(number, names) for number in range(1, 6))])
+    return SimpleNamespace(study=study, done=done, running=running, promotions=promotions)

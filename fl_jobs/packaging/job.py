@@ -13,6 +13,7 @@ from fl_jobs.packaging.spec import NAME_PATTERN, RunSpec
 
 APP = "app"
 SPEC_FILE = "run_spec.json"
+_NOTHING_ELSE: dict[str, Any] = {"components": [], "task_data_filters": [], "task_result_filters": []}
 _RUN_ID = re.compile(r"[0-9a-f-]{8,36}")
 
 
@@ -34,57 +35,15 @@ def write_job(
     server committed. Raises SpecError and writes nothing when the run cannot be a job.
     """
     _check(spec, run_id, start_round, sites)
-    arguments = {"run_id": run_id, "run_digest": spec.digest()}
-    server = {
-        "format_version": 2,
-        # clients ask for tasks every 0.1 s instead of 2 s: 0.2 s a round instead of 2.0 s (measured)
-        "server": {"task_request_interval": 0.1},
-        "dead_client_grace_period": 5,
-        "dead_client_check_lead_time": 5,
-        "workflows": [
-            {
-                "id": "consilium",
-                "path": "fl_jobs.flare.controller.ConsiliumController",
-                "args": {
-                    **arguments,
-                    "epoch": epoch,
-                    "start_round": start_round,
-                    "sites": list(sites),
-                    "task_timeout_s": task_timeout_s,
-                    "grace_s": grace_s,
-                },
-            }
-        ],
-        "components": [],
-        "task_data_filters": [],
-        "task_result_filters": [],
-    }
-    client = {
-        "format_version": 2,
-        "executors": [
-            {
-                "tasks": ["*"],
-                "executor": {"path": "fl_jobs.flare.executor.ConsiliumExecutor", "args": arguments},
-            }
-        ],
-        "components": [],
-        "task_data_filters": [],
-        "task_result_filters": [],
-    }
-    meta = {
-        "name": f"{spec.study.slug}-{run_id[:8]}",
-        "resource_spec": {},
-        "min_clients": spec.min_sites,
-        "deploy_map": {APP: ["server", *sites]},
-        "scope": "consilium",  # a site without our privacy.json has no such scope and refuses the job
-        "custom_props": {**arguments, "epoch": epoch, "asked_by": asked_by},
-    }
+    ids = {"run_id": run_id, "run_digest": spec.digest()}
+    course = {"epoch": epoch, "start_round": start_round, "sites": list(sites)}
+    waiting = {"task_timeout_s": task_timeout_s, "grace_s": grace_s}
     shutil.rmtree(folder, ignore_errors=True)
     config = folder / APP / "config"
     config.mkdir(parents=True)
-    _write(folder / "meta.json", meta)
-    _write(config / "config_fed_server.json", server)
-    _write(config / "config_fed_client.json", client)
+    _write(folder / "meta.json", _meta(spec, sites, {**ids, "epoch": epoch, "asked_by": asked_by}))
+    _write(config / "config_fed_server.json", _server_config({**ids, **course, **waiting}))
+    _write(config / "config_fed_client.json", _client_config(ids))
     (config / SPEC_FILE).write_bytes(spec.canonical())
     return JobManifest(
         run_id=run_id,
@@ -106,6 +65,35 @@ def read_spec(config_folder: Path, run_digest: str) -> RunSpec:
     if spec.digest() != run_digest:
         raise SpecError("The run specification is not the one that was approved (its digest differs).")
     return spec
+
+
+def _meta(spec: RunSpec, sites: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": f"{spec.study.slug}-{facts['run_id'][:8]}",
+        "resource_spec": {},
+        "min_clients": spec.min_sites,
+        "deploy_map": {APP: ["server", *sites]},
+        "scope": "consilium",  # a site without our privacy.json has no such scope and refuses the job
+        "custom_props": facts,
+    }
+
+
+def _server_config(arguments: dict[str, Any]) -> dict[str, Any]:
+    path = "fl_jobs.flare.controller.ConsiliumController"
+    return {
+        "format_version": 2,
+        # clients ask for tasks every 0.1 s instead of 2 s: 0.2 s a round instead of 2.0 s (measured)
+        "server": {"task_request_interval": 0.1},
+        "dead_client_grace_period": 5,
+        "dead_client_check_lead_time": 5,
+        "workflows": [{"id": "consilium", "path": path, "args": arguments}],
+        **_NOTHING_ELSE,
+    }
+
+
+def _client_config(arguments: dict[str, Any]) -> dict[str, Any]:
+    executor = {"path": "fl_jobs.flare.executor.ConsiliumExecutor", "args": arguments}
+    return {"format_version": 2, "executors": [{"tasks": ["*"], "executor": executor}], **_NOTHING_ELSE}
 
 
 def _check(spec: RunSpec, run_id: str, start_round: int, sites: Sequence[str]) -> None:

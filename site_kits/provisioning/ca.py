@@ -85,9 +85,8 @@ def sign_site_csr(
         raise ForeignNameError(
             f"The request asks for another name than {site}; use the kit that was made for this site."
         )
-    certificate = _sign_leaf(
-        ca_key, ca_cert, public_key, _name(site, organisation), (site,), days, server=False
-    )
+    subject = _name(site, organisation)
+    certificate = _sign_leaf(ca_key, ca_cert, public_key, subject, (site,), days, server=False)
     return certificate.public_bytes(Encoding.PEM)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 CLASS_ALLOW_LIST = ["fl_jobs.flare."]
 SCOPE = "consilium"
+_STORAGE = "nvflare.app_common.storages.filesystem_storage.FilesystemStorage"
 
 _NOTHING = {
     "submit_job": "none",
@@ -78,7 +79,6 @@ ADMINISTRATOR_SETTINGS: dict[str, Any] = {
 
 def server_resources(folder: Path) -> dict[str, Any]:
     """Return the server's resources.json; everything it stores lies below ``folder`` (absolute)."""
-    storage = "nvflare.app_common.storages.filesystem_storage.FilesystemStorage"
     return {
         "format_version": 2,
         "class_list_enforcement_mode": "enforce",
@@ -93,16 +93,7 @@ def server_resources(folder: Path) -> dict[str, Any]:
                 "admin_timeout": 10.0,
             }
         ],
-        "snapshot_persistor": {
-            "path": "nvflare.app_common.state_persistors.storage_state_persistor.StorageStatePersistor",
-            "args": {
-                "uri_root": "/",
-                "storage": {
-                    "path": storage,
-                    "args": {"root_dir": str(folder / "snapshots"), "uri_root": "/"},
-                },
-            },
-        },
+        "snapshot_persistor": _snapshots(folder),
         "components": [
             {
                 "id": "job_scheduler",
@@ -114,7 +105,7 @@ def server_resources(folder: Path) -> dict[str, Any]:
                 "path": "nvflare.apis.impl.job_def_manager.SimpleJobDefManager",
                 "args": {"uri_root": str(folder / "jobs"), "job_store_id": "job_store"},
             },
-            {"id": "job_store", "path": storage},
+            {"id": "job_store", "path": _STORAGE},
             {
                 "id": "process_launcher",
                 "path": "nvflare.app_common.job_launcher.server_process_launcher.ServerProcessJobLauncher",
@@ -123,6 +114,14 @@ def server_resources(folder: Path) -> dict[str, Any]:
             # no log_receiver: no site sends its logs
             {"id": "mark_abandoned", "path": "fl_jobs.flare.server_parts.MarkAbandoned", "args": {}},
         ],
+    }
+
+
+def _snapshots(folder: Path) -> dict[str, Any]:
+    storage = {"path": _STORAGE, "args": {"root_dir": str(folder / "snapshots"), "uri_root": "/"}}
+    return {
+        "path": "nvflare.app_common.state_persistors.storage_state_persistor.StorageStatePersistor",
+        "args": {"uri_root": "/", "storage": storage},
     }
 
 

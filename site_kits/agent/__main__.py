@@ -13,7 +13,7 @@ from site_kits.agent import preflight
 from site_kits.agent.datasets import data_folders, describe, register_folder
 from site_kits.agent.enrolment import stored_identity
 from site_kits.agent.portal import PortalDoor
-from site_kits.agent.run import Agent, stop_on_signals
+from site_kits.agent.run import Agent, StopRequestedError, stop_on_signals
 from site_kits.agent.status import render_status
 from site_kits.errors import SiteKitError
 from site_kits.site_home import SiteHome
@@ -62,7 +62,10 @@ def _run(home: SiteHome, _parsed: argparse.Namespace) -> int:
     _log_to(home)
     agent = Agent(home)
     stop_on_signals(agent)
-    agent.run()
+    try:
+        agent.run()
+    except StopRequestedError as exc:
+        logging.getLogger("consilium.site").info("%s", exc)
     return 0
 
 

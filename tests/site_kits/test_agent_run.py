@@ -1,5 +1,6 @@
 """The agent as a process of its own: what it starts, what it says, what it leaves behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -192,6 +193,17 @@ def test_the_client_sees_nothing_of_the_operator_s_environment(home, start):
     assert "SECRET_OF_THE_OPERATOR" not in seen
     assert "LD_LIBRARY_PATH" not in seen
     assert seen["HOME"] == seen["CONSILIUM_SITE_HOME"] == str(home.root)
+
+
+def test_a_site_that_waits_for_the_portal_stops_at_once_and_kept_its_token(home, portal, start):
+    facts = json.loads(home.site_json.read_text()) | {"agents_url": "https://localhost:9"}
+    home.site_json.write_text(json.dumps(facts))
+    agent = start()
+    wait_until(lambda: "Next attempt in" in screen(home))
+    agent.send_signal(signal.SIGINT)
+    assert agent.wait(timeout=5) == 0
+    assert home.token.exists()
+    assert everything(home) == []
 
 
 def test_start_refuses_a_folder_that_was_not_unpacked_whole(home):

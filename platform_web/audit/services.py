@@ -5,6 +5,7 @@ import hmac
 import unicodedata
 import uuid
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from django.conf import settings
@@ -43,11 +44,7 @@ def record(
     if not connection.in_atomic_block:
         raise AuditError("An audit entry is written inside the transaction of what it witnesses.")
     kind: ActorType = actor_type or ("user" if actor is not None else "site" if site else "system")
-    event_id, now = uuid.uuid4(), timezone.now()
     envelope: dict[str, Any] = {
-        "v": 1,
-        "id": str(event_id),
-        "ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "log": settings.CONSILIUM_FEDERATION,
         "site": site,
         "actor": {"type": kind, "id": _actor_id(kind, actor, site), "roles": _roles(actor)},
@@ -58,15 +55,25 @@ def record(
         "rnd": round,
         "data": data or {},
     }
-    envelope = _normal(envelope)
+    return _insert(_normal(envelope))
+
+
+def _insert(envelope: dict[str, Any]) -> AuditEvent:
+    event_id, now = uuid.uuid4(), timezone.now()
+    envelope |= {"v": 1, "id": str(event_id), "ts": _stamp(now)}
     try:
-        check_event(act, envelope["data"])
+        check_event(envelope["act"], envelope["data"])
         leaf = canonical_bytes(envelope)
     except CanonicalError as error:
-        raise AuditError(f"The audit entry {act!r} cannot be written: {error}") from error
+        raise AuditError(f"The audit entry {envelope['act']!r} cannot be written: {error}") from error
     return AuditEvent.objects.create(
         event_id=event_id, leaf=leaf, leaf_hash=merkle.leaf_hash(leaf), ts=now, **_columns(envelope)
     )
+
+
+def _stamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def pseudonym(kind: str, value: str) -> str:
@@ -94,8 +101,7 @@ def _is_intact(event: AuditEvent) -> bool:
         merkle.leaf_hash(leaf), bytes(event.leaf_hash)
     ):
         return False
-    stamp = event.ts.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    if envelope.get("id") != str(event.event_id) or envelope.get("ts") != stamp:
+    if envelope.get("id") != str(event.event_id) or envelope.get("ts") != _stamp(event.ts):
         return False
     return all(getattr(event, name) == value for name, value in _columns(envelope).items())
 

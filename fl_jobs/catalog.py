@@ -69,16 +69,16 @@ class Model:
 LOOP = (
     HyperParameter(
         "learning_rate", "Learning rate", float, 0.003, 0.00001, 1.0,
-        "Step size of Adam in every arm.", {"tabular": 0.003, "image": 0.002, "text": 0.01},
+        "Step size of Adam in every arm.", {"tabular": 0.005, "image": 0.002, "text": 0.01},
     ),
     HyperParameter(
         "batch_size", "Batch size", int, 32, 1, 1024,
-        "Cases per step.", {"tabular": 16, "image": 32, "text": 32},
+        "Cases per step.", {"tabular": 16, "image": 32, "text": 64},
     ),
     HyperParameter(
         "local_epochs", "Passes per round", int, 1, 1, 20,
         "How often a site goes through its training cases in one round, in every arm.",
-        {"tabular": 2, "image": 1, "text": 2},
+        {"tabular": 2, "image": 1, "text": 1},
     ),
 )  # fmt: skip
 KAPPA = HyperParameter(

@@ -56,10 +56,12 @@ def test_cytology_is_learned_and_dbe_is_no_worse_than_fedavg_on_validation(tmp_p
     homes, task = deal_cytology(tmp_path)
     records = run(homes, task, "tabular_mlp", rounds=8)
     last = records[-2]["validated"]["cohort"]
-    assert all(means["val_accuracy"] > 0.9 for means in last.values())
-    assert last["personal"]["val_balanced_accuracy"] >= last["global"]["val_balanced_accuracy"] - 0.01
+    assert last["local"]["val_accuracy"] > 0.9
+    assert last["personal"]["val_accuracy"] > 0.9
+    assert last["personal"]["val_balanced_accuracy"] >= last["global"]["val_balanced_accuracy"]
+    assert last["personal"]["val_loss"] < last["global"]["val_loss"]
     for payload in records[-1]["sites"].values():
-        assert payload["cells"]["personal"]["accuracy"] > 0.85
+        assert payload["cells"]["personal"]["accuracy"] > 0.8
         assert payload["proposal"] == "local"  # 28 test cases a site prove nothing
         assert payload["differences"]["personal"]["verdict"] == "cannot be tested here"
 

@@ -1,4 +1,4 @@
-"""Rows as a working portal has them: sites that are online, a study, a finished run, a running one, promotions."""
+"""Rows as a working portal has them: sites online, a study, a finished run, a running one, promotions."""
 
 import hashlib
 import math
@@ -16,9 +16,17 @@ from platform_web.training.services.runs import draft_spec
 
 ARMS = ("local", "global", "tuned", "personal")
 FEATURES = (
-    "mean_radius", "mean_texture", "mean_perimeter", "mean_area", "mean_smoothness", "mean_compactness",
-    "mean_concavity", "mean_concave_points", "mean_symmetry", "mean_fractal_dimension",
-)  # fmt: skip
+    "mean_radius",
+    "mean_texture",
+    "mean_perimeter",
+    "mean_area",
+    "mean_smoothness",
+    "mean_compactness",
+    "mean_concavity",
+    "mean_concave_points",
+    "mean_symmetry",
+    "mean_fractal_dimension",
+)
 TABULAR = TaskSpec(kind="tabular", labels=("benign", "malignant"), features=FEATURES)
 
 
@@ -33,9 +41,13 @@ def bring_online(site, *, dataset="cytology", rows=142, inference_url=None, kind
     site.flare_seen_at = site.heartbeat_at = now
     site.inference_url = inference_url or "http://127.0.0.1:9"
     site.heartbeat = {
-        "agent_version": "0.1.0", "python": "3.11.7", "nvflare": "2.9.0", "torch": "2.13.0",
-        "certificate_days_left": 89, "serving": [],
-    }  # fmt: skip
+        "agent_version": "0.1.0",
+        "python": "3.11.7",
+        "nvflare": "2.9.0",
+        "torch": "2.13.0",
+        "certificate_days_left": 89,
+        "serving": [],
+    }
     site.save()
     Dataset.objects.update_or_create(
         site=site,
@@ -68,7 +80,13 @@ def open_study(actor, *, slug="breast-cytology", task=TABULAR, teaching=True, da
 def request_for(sites, **changes):
     values = {
         "algorithm": "dbe",
-        "hyper_parameters": {"learning_rate": 0.003, "batch_size": 16, "local_epochs": 2, "kappa": 1.0, "offset_rate": 1.0},
+        "hyper_parameters": {
+            "learning_rate": 0.003,
+            "batch_size": 16,
+            "local_epochs": 2,
+            "kappa": 1.0,
+            "offset_rate": 1.0,
+        },
         "model": "tabular_mlp",
         "model_arguments": {"hidden": 32, "feature_dim": 16},
         "rounds": 10,
@@ -76,7 +94,7 @@ def request_for(sites, **changes):
         "min_sites": 2,
         "sites": [site.name for site in sites],
         **changes,
-    }  # fmt: skip
+    }
     return training.RunRequest(**values)
 
 

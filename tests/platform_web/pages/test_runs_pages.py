@@ -7,10 +7,18 @@ from platform_web.training.models import Run, Study
 from tests.platform_web import world
 
 STUDY = {
-    "slug": "cells", "title": "Cells", "purpose": "Tell cells apart.", "dataset": "cytology", "kind": "tabular",
-    "labels": "benign\nmalignant", "features": "radius\ntexture", "channels": 3, "height": 64, "width": 64,
+    "slug": "cells",
+    "title": "Cells",
+    "purpose": "Tell cells apart.",
+    "dataset": "cytology",
+    "kind": "tabular",
+    "labels": "benign\nmalignant",
+    "features": "radius\ntexture",
+    "channels": 3,
+    "height": 64,
+    "width": 64,
     "teaching": "on",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -23,8 +31,15 @@ def scientist(client, dana):
 def form(dana, make_site):
     sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c")]
     study = world.open_study(dana)
-    return {"study": study.slug, "algorithm": "dbe", "model": "tabular_mlp", "rounds": 10, "seed": 7, "min_sites": 3,
-            "sites": [site.name for site in sites]}  # fmt: skip
+    return {
+        "study": study.slug,
+        "algorithm": "dbe",
+        "model": "tabular_mlp",
+        "rounds": 10,
+        "seed": 7,
+        "min_sites": 3,
+        "sites": [site.name for site in sites],
+    }
 
 
 def test_a_study_is_opened_from_its_form(scientist):

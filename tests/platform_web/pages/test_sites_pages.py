@@ -129,8 +129,14 @@ def test_people_are_added_with_one_role_and_a_site_where_one_is_needed(administr
     "changes", [{"site": "nowhere"}, {"role": "king"}, {"password1": "short", "password2": "short"}]
 )
 def test_a_person_who_cannot_be_is_a_sentence(administrator, link, changes):
-    person = {"username": "cleo", "role": "clinician", "site": "st-anna", "password1": "correct horse battery",
-              "password2": "correct horse battery", **changes}  # fmt: skip
+    person = {
+        "username": "cleo",
+        "role": "clinician",
+        "site": "st-anna",
+        "password1": "correct horse battery",
+        "password2": "correct horse battery",
+        **changes,
+    }
     answer = administrator.post("/people/add/", person)
     assert answer.status_code == 422
     assert re.search(r'class="(error|note bad)"', answer.content.decode())

@@ -11,7 +11,7 @@ from platform_web.federation.models import Site
 from platform_web.registry.models import SiteModel
 
 OK, AWAY, NO, NONE, BAD = 200, 302, 403, 404, 422
-# URL name: (method, {role: status}); "a" roles belong to site A, "b" roles to site B; visitors are sent to sign in
+# URL name: (method, {role: status}); "a" roles belong to site A, "b" roles to site B
 READERS = {
     "administrator": OK,
     "data_scientist": OK,
@@ -97,17 +97,34 @@ def paths(rows, people):
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
     return {
-        "home": "/", "people": "/people/", "add_person": "/people/add/",
+        "home": "/",
+        "people": "/people/",
+        "add_person": "/people/add/",
         "deactivate_person": f"/people/{people['data_scientist'].pk}/deactivate/",
-        "sites": "/sites/", "site_cards": "/sites/cards/", "site_status": "/sites/status.json",
-        "add_site": "/sites/add/", "site": "/sites/site-a/", "new_kit": "/sites/site-a/kit/",
-        "studies": "/studies/", "add_study": "/studies/add/", "study": f"/studies/{rows.study.slug}/",
-        "runs": "/runs/", "add_run": f"/runs/add/?study={rows.study.slug}", "run": run, "run_live": f"{run}live/",
-        "run_data": f"{run}data.json", "stop_run": f"{run}stop/", "models": "/models/",
-        "promote": f"/site-models/{model.pk}/promote/", "withdraw": f"/promotions/{promotion.pk}/withdraw/",
-        "clinic": "/clinic/", "ticket": "/clinic/ticket/", "audit": "/audit/", "verify_audit": "/audit/verify/",
+        "sites": "/sites/",
+        "site_cards": "/sites/cards/",
+        "site_status": "/sites/status.json",
+        "add_site": "/sites/add/",
+        "site": "/sites/site-a/",
+        "new_kit": "/sites/site-a/kit/",
+        "studies": "/studies/",
+        "add_study": "/studies/add/",
+        "study": f"/studies/{rows.study.slug}/",
+        "runs": "/runs/",
+        "add_run": f"/runs/add/?study={rows.study.slug}",
+        "run": run,
+        "run_live": f"{run}live/",
+        "run_data": f"{run}data.json",
+        "stop_run": f"{run}stop/",
+        "models": "/models/",
+        "promote": f"/site-models/{model.pk}/promote/",
+        "withdraw": f"/promotions/{promotion.pk}/withdraw/",
+        "clinic": "/clinic/",
+        "ticket": "/clinic/ticket/",
+        "audit": "/audit/",
+        "verify_audit": "/audit/verify/",
         "audit_entry": f"/audit/{AuditEvent.objects.first().event_id}/",
-    }  # fmt: skip
+    }
 
 
 def ask(client, name, path, rows):

@@ -13,6 +13,7 @@ from platform_web.accounts.models import Role
 from platform_web.accounts.scope import role_required
 from platform_web.clinic import selectors, services
 from platform_web.clinic.errors import ClinicError
+from platform_web.clinic.words import page_words
 from platform_web.outbox.errors import PortalError
 from platform_web.registry.models import Promotion
 from site_kits.errors import SiteKitError
@@ -26,7 +27,7 @@ def clinic(request: HttpRequest) -> HttpResponse:
     chosen = next(
         (row for row in promotions if str(row.pk) == asked_for), promotions[0] if promotions else None
     )
-    context: dict[str, Any] = {"promotions": promotions, "chosen": chosen, "words": _words()}
+    context: dict[str, Any] = {"promotions": promotions, "chosen": chosen, "words": page_words()}
     if chosen is not None:
         context |= {"task": chosen.study.task_spec(), "state": selectors.serving_state(chosen)}
     response = render(request, "clinic/clinic.html", context)
@@ -53,49 +54,3 @@ def ticket(request: HttpRequest) -> JsonResponse:
         sentence = _("The portal cannot sign tickets now. Tell the administrator; nothing was sent.")
         return JsonResponse({"detail": sentence}, status=503)
     return JsonResponse({"ticket": given.ticket, "url": given.url, "expires": given.expires})
-
-
-def _words() -> dict[str, Any]:
-    """Everything the page's script may say, in the reader's language."""
-    return {
-        "arms": {
-            "local": _("trained on this institution's cases alone"),
-            "global": _("the common model of all sites (FedAvg)"),
-            "tuned": _("the common model, trained further on this institution's cases"),
-            "personal": _(
-                "personalised: learned together with the other sites, with a part that is this "
-                "institution's own"
-            ),
-        },
-        "asking": _("Asking the model …"),
-        "no_ticket": _("The portal gave no ticket. Sign in again and send the request once more."),
-        "unreachable": _(
-            "Your institution's model cannot be reached from this computer. Check that you are inside the "
-            "institution's network, or ask the site operator whether the site is running. Nothing "
-            "was sent elsewhere."
-        ),
-        "refused": _(
-            "The site did not accept the ticket. Check the clocks of both machines and send the "
-            "request again."
-        ),
-        "not_ready": _(
-            "The site does not serve this model yet. It takes a new model over within a minute; then "
-            "try again."
-        ),
-        "too_large": _("The file is too large: at most 10 MB and 40 megapixels."),
-        "other_model": _(
-            "The site answered with another model than the one promoted for it. Do not use this "
-            "answer; tell the administrator."
-        ),
-        "failed": _("The site could not answer."),
-        "empty": _("Fill in the case first: choose a file, or type the values."),
-        "csv_bad": _(
-            "The CSV needs a header line with the feature names and at least one line of numbers. "
-            "Missing or not a number: "
-        ),
-        "too_many": _("At most 200 cases at a time."),
-        "case": _("Case"),
-        "answer": _("Answer"),
-        "probability": _("Probability"),
-        "image_only": _("Choose an image file (PNG or JPEG)."),
-    }

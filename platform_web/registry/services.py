@@ -127,9 +127,15 @@ def promote(*, site_model_id: int, actor: User, reason: str) -> Promotion:
     promotion = Promotion.objects.create(
         site_model=chosen, study=study, site=chosen.site, by=actor, reason=reason[:1000]
     )
+    _record_promotion(promotion, present)
+    return promotion
+
+
+def _record_promotion(promotion: Promotion, replaced: Promotion | None) -> None:
+    chosen = promotion.site_model
     audit.record(
         act="model.promoted",
-        actor=actor,
+        actor=promotion.by,
         site=chosen.site.name,
         run=str(chosen.version.run_id),
         obj=[
@@ -140,11 +146,10 @@ def promote(*, site_model_id: int, actor: User, reason: str) -> Promotion:
         data={
             "arm": chosen.version.arm,
             "proposed": chosen.proposal,
-            "reason": reason[:1000],
-            "replaces": present.pk if present else None,
+            "reason": promotion.reason,
+            "replaces": replaced.pk if replaced else None,
         },
     )
-    return promotion
 
 
 @transaction.atomic

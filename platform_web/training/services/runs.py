@@ -1,6 +1,7 @@
 """Starting and stopping runs, and the steps of a run up to its submission."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -82,32 +83,34 @@ def _usable_sites(study: Study, request: RunRequest) -> list[Site]:
             % {"least": request.min_sites, "chosen": len(sites)}
         )
     moment = now()
-    task = study.task_spec()
     cards = {card.site_id: card for card in Dataset.objects.filter(site__in=sites, name=study.dataset)}
     for site in sites:
-        if not site.is_online(moment):
-            raise RunRequestError(
-                _("%(site)s is not online: %(missing)s Leave it out or bring it online first.")
-                % {"site": site.title, "missing": site.missing(moment)}
-            )
-        card = cards.get(site.pk)
-        if card is None:
-            raise RunRequestError(
-                _(
-                    "%(site)s has not registered a data set called “%(dataset)s”. Leave it out or "
-                    "ask its operator."
-                )
-                % {"site": site.title, "dataset": study.dataset}
-            )
-        if card.kind != task.kind or not set(card.labels) <= set(task.labels):
-            raise RunRequestError(
-                _(
-                    "The data set “%(dataset)s” of %(site)s has another kind or other labels than "
-                    "the study. Leave the site out or open a study for its data."
-                )
-                % {"site": site.title, "dataset": study.dataset}
-            )
+        _check_site(site, cards.get(site.pk), study, moment)
     return sites
+
+
+def _check_site(site: Site, card: Dataset | None, study: Study, moment: datetime) -> None:
+    if not site.is_online(moment):
+        raise RunRequestError(
+            _("%(site)s is not online: %(missing)s Leave it out or bring it online first.")
+            % {"site": site.title, "missing": site.missing(moment)}
+        )
+    if card is None:
+        raise RunRequestError(
+            _(
+                "%(site)s has not registered a data set called “%(dataset)s”. Leave it out or "
+                "ask its operator."
+            )
+            % {"site": site.title, "dataset": study.dataset}
+        )
+    if card.kind != study.task["kind"] or not set(card.labels) <= set(study.task["labels"]):
+        raise RunRequestError(
+            _(
+                "The data set “%(dataset)s” of %(site)s has another kind or other labels than "
+                "the study. Leave the site out or open a study for its data."
+            )
+            % {"site": site.title, "dataset": study.dataset}
+        )
 
 
 def draft_spec(run: Run) -> RunSpec:

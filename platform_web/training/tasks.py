@@ -84,11 +84,16 @@ def follow_runs() -> None:
     if not due:
         return
     flare = gateway()
+    follow_all(due, flare)
+
+
+def follow_all(due: list[str], flare: Flare) -> None:
+    """Follow each; a run that the server refuses to speak about does not hold up the others."""
     for run_id in due:
         try:
             follow(run_id, flare)
-        except FlareUnavailableError as error:
-            log.info("run %s is looked at again later: %s", run_id, error)
+        except (FlareUnavailableError, FlareRefusedError) as error:  # the other runs go on
+            log.warning("run %s is looked at again later: %s", run_id, error)
         finally:
             services.release_run(run_id=run_id)
 

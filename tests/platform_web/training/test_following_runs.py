@@ -4,6 +4,7 @@ import pytest
 from django.utils import timezone
 
 from platform_web.audit.models import AuditEvent
+from platform_web.federation.errors import FlareRefusedError
 from platform_web.outbox.models import Task
 from platform_web.training import services, tasks
 from platform_web.training.models import Round, Run, SiteRound
@@ -102,6 +103,17 @@ def test_a_line_that_cannot_be_read_ends_the_run_in_a_sentence(run, flare):
     assert "cannot be read (round" in run.error
     assert flare.aborted == [run.nvflare_job_id]
     assert Round.objects.filter(run=run).count() == 1
+
+
+class Refusing(FakeFlare):
+    def job_status(self, job_id):
+        raise FlareRefusedError("Not now.")
+
+
+def test_a_run_the_server_refuses_is_released_and_looked_at_again(run):
+    tasks.follow_all([str(run.pk)], Refusing())
+    run.refresh_from_db()
+    assert (run.state, run.lease_until) == (Run.State.SUBMITTED, None)
 
 
 def test_a_stopped_run_keeps_its_rounds(run, flare, dana):

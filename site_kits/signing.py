@@ -90,8 +90,7 @@ def verify_request(
     signed = read_headers(headers)
     if abs(now - signed.time) > WINDOW_S:
         raise SignatureError(
-            f"The request's time differs from the portal's by more than {WINDOW_S} s. "
-            "Set the site's clock."
+            f"The request's time differs from the portal's by more than {WINDOW_S} s. Set the site's clock."
         )
     if signed.serial != serial_hex(cert):
         raise SignatureError("The request names another certificate than the one it is checked with.")

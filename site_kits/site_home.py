@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from fl_jobs.packaging.spec import run_folder_name
+
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PathPart = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$")]
 ServedArm = Literal["local", "global", "tuned", "personal"]
@@ -26,6 +28,7 @@ class ServeOrder(BaseModel):
     promotion: int | str
     study: PathPart
     algorithm: PathPart
+    run: PathPart
     run_digest: Digest
     arm: ServedArm
     round: int = Field(ge=0, le=1_000_000)
@@ -107,7 +110,8 @@ class SiteHome:
 
     def run_folder(self, order: ServeOrder) -> Path:
         """The site's own folder of the run an order names; ``run_spec.json`` lies in it."""
-        return self.root / "personal" / order.study / order.algorithm / order.run_digest[:12]
+        name = run_folder_name(order.run_digest, order.run)
+        return self.root / "personal" / order.study / order.algorithm / name
 
     def personal_part(self, order: ServeOrder) -> Path:
         """The personal part of the version an order names."""

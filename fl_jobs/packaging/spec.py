@@ -76,9 +76,9 @@ class PolicySpec(_Frozen):
 
 
 class RunSpec(_Frozen):
-    """One run. Three arms train with the same seed and the same number of steps:
+    """One run. Three arms train with the same seed and the same number of steps.
 
-    ``local`` (nothing is shared), ``global`` (FedAvg) and ``personal`` (``algorithm``).
+    They are ``local`` (nothing is shared), ``global`` (FedAvg) and ``personal`` (``algorithm``).
     """
 
     version: Literal[1] = 1
@@ -113,6 +113,15 @@ class RunSpec(_Frozen):
     def digest(self) -> str:
         """The run digest, SHA-256 in hex."""
         return hashlib.sha256(self.canonical()).hexdigest()
+
+
+def run_folder_name(run_digest: str, run_id: str) -> str:
+    """The folder of a run's personal parts at a site.
+
+    The digest alone is not enough: the same specification may be run twice, and the second run would
+    overwrite the personal parts that the first one's promoted versions name.
+    """
+    return f"{run_digest[:12]}-{run_id[:8]}"
 
 
 def canonical_json(value: object) -> bytes:

@@ -40,7 +40,7 @@ class SiteSession:
             )
         self.spec, self.run_id, self.site, self.site_home = spec, run_id, site, site_home
         self.share_site_metrics = share_site_metrics
-        self.store = PersonalStore(site_home, spec)
+        self.store = PersonalStore(site_home, spec, run_id)
         self._initial_sha256 = initial_sha256(spec)
 
     def execute(self, order: TaskOrder) -> Contribution:

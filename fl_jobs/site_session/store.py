@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fl_jobs.errors import ModelFileError
 from fl_jobs.messages import TensorMap
-from fl_jobs.packaging.spec import RunSpec, canonical_json
+from fl_jobs.packaging.spec import RunSpec, canonical_json, run_folder_name
 from fl_jobs.tensor_files import encode_tensors, read_tensors, write_bytes, write_tensors
 
 _NAME = re.compile(r"r(\d{4,})\.json")
@@ -21,10 +21,11 @@ _NAME = re.compile(r"r(\d{4,})\.json")
 class PersonalStore:
     """The personal parts of one run."""
 
-    def __init__(self, site_home: Path, spec: RunSpec) -> None:
+    def __init__(self, site_home: Path, spec: RunSpec, run_id: str) -> None:
         self._digest = spec.digest()
         self._artifacts = site_home / "artifacts" / "sha256"
-        self.folder = site_home / "personal" / spec.study.slug / spec.algorithm / self._digest[:12]
+        name = run_folder_name(self._digest, run_id)
+        self.folder = site_home / "personal" / spec.study.slug / spec.algorithm / name
         spec_file = self.folder / "run_spec.json"
         if not spec_file.exists() or spec_file.read_bytes() != spec.canonical():
             write_bytes(spec_file, spec.canonical(), mode=0o600)

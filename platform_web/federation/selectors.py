@@ -62,6 +62,18 @@ def kit_for_enrolment(name: str, token: str) -> Kit | None:
     return matching[0] if matching else None
 
 
+def certificate_issued_for(name: str, token: str) -> Certificate | None:
+    """The certificate this enrolment token was used for, while token and certificate are still good."""
+    digest, now = token_sha256(token), timezone.now()
+    issued = (
+        Certificate.objects.select_related("kit", "site")
+        .filter(site__name=name, kit__enrolment_expires__gt=now, revoked_at__isnull=True, not_after__gt=now)
+        .exclude(site__status=Site.Status.SUSPENDED)
+    )
+    matching = [row for row in issued if row.kit and hmac.compare_digest(row.kit.enrolment_sha256, digest)]
+    return matching[0] if matching else None
+
+
 def certificate_of(site: str, serial: str) -> Certificate:
     """The certificate an agent signs with. Raises UnknownSiteError if unknown, revoked or suspended."""
     certificate = Certificate.objects.select_related("site").filter(site__name=site, serial=serial).first()

@@ -207,15 +207,15 @@ def hand_out_kit(*, token: str) -> Kit:
 def enrol_site(*, name: str, token: str, csr_pem: str) -> Enrolment:
     """Certificate for the key the site made itself; the token is used up exactly when one is issued.
 
-    Raises EnrolmentTokenError (nothing is said about which part was wrong), CertificateRequestError from
-    ``site_kits`` for a bad request or another name, MasterKeyError.
+    The same token with the same key gives the same certificate again: the first answer may have been lost
+    on the wire, and only the holder of that key can use it. Raises EnrolmentTokenError (nothing is said
+    about which part was wrong), CertificateRequestError for a bad request or another name, MasterKeyError.
     """
     kit = selectors.kit_for_enrolment(name, token)
-    if kit is None:
-        raise EnrolmentTokenError(
-            _("The enrolment token is wrong, used or expired. Ask the administrator for a new kit.")
-        )
     federation = authority.the_federation()
+    if kit is None:
+        again = _issued_before(name, token, csr_pem)
+        return Enrolment(again.pem, federation.root_certificate_pem, again.serial, again.not_after)
     root_key, root = authority.open_root(federation)
     pem = ca.sign_site_csr(
         root_key, root, csr_pem.encode(errors="replace"), site=name, organisation=kit.site.organisation
@@ -232,6 +232,17 @@ def enrol_site(*, name: str, token: str, csr_pem: str) -> Enrolment:
     )
     return Enrolment(
         certificate.pem, federation.root_certificate_pem, certificate.serial, certificate.not_after
+    )
+
+
+def _issued_before(name: str, token: str, csr_pem: str) -> Certificate:
+    certificate = selectors.certificate_issued_for(name, token)
+    if certificate is not None:
+        key = x509.load_pem_x509_certificate(certificate.pem.encode()).public_key()
+        if key == ca.requested_key(csr_pem.encode(errors="replace"), site=name):
+            return certificate
+    raise EnrolmentTokenError(
+        _("The enrolment token is wrong, used or expired. Ask the administrator for a new kit.")
     )
 
 

@@ -21,6 +21,7 @@ def serve_orders(site: Site) -> list[dict[str, Any]]:
             "promotion": promotion.pk,
             "study": promotion.study.slug,
             "algorithm": promotion.site_model.version.run.algorithm,
+            "run": str(promotion.site_model.version.run_id),
             "run_digest": promotion.site_model.version.run.run_digest,
             "arm": promotion.site_model.version.arm,
             "round": promotion.site_model.round,

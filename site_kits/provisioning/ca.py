@@ -59,11 +59,21 @@ def sign_site_csr(
 ) -> bytes:
     """Return the certificate of a site that made its own key (PEM; 1 to 90 days).
 
-    Subject and extensions are ours; of the request only the public key is used, and its CN must be
-    ``site``. Raises CertificateRequestError for a malformed request, another name or an unusable key.
+    Subject and extensions are ours; of the request only the public key is used. Raises as requested_key.
     """
     if not 1 <= days <= SITE_DAYS_MAX:
         raise ProvisioningError(f"A site certificate lasts 1 to {SITE_DAYS_MAX} days, not {days}.")
+    public_key = requested_key(csr_pem, site=site)
+    subject = _name(site, organisation)
+    certificate = _sign_leaf(ca_key, ca_cert, public_key, subject, (site,), days, server=False)
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def requested_key(csr_pem: bytes, *, site: str) -> rsa.RSAPublicKey:
+    """Return the key a site's certificate request is for; the request's CN must be ``site``.
+
+    Raises CertificateRequestError for a malformed request, another name or an unusable key.
+    """
     if len(csr_pem) > CSR_BYTES_MAX:
         raise CertificateRequestError("The certificate request is too large; run start.sh again.")
     try:
@@ -85,9 +95,7 @@ def sign_site_csr(
         raise ForeignNameError(
             f"The request asks for another name than {site}; use the kit that was made for this site."
         )
-    subject = _name(site, organisation)
-    certificate = _sign_leaf(ca_key, ca_cert, public_key, subject, (site,), days, server=False)
-    return certificate.public_bytes(Encoding.PEM)
+    return public_key
 
 
 def issue_service_identity(

@@ -3,6 +3,7 @@ import pytest
 
 from fl_jobs.data import load_part
 from fl_jobs.errors import DataError, ModelFileError
+from fl_jobs.packaging.spec import run_folder_name
 from fl_jobs.predictor import Predictor
 from fl_jobs.simulate import run_in_process
 from tests.fl_jobs.sites import FEATURES, LABELS, TABULAR, make_spec, tabular_homes
@@ -17,7 +18,7 @@ def trained(tmp_path_factory):
 
 def paths(trained, arm):
     spec, home, payload = trained
-    folder = home / "personal" / "study" / "dbe" / spec.digest()[:12]
+    folder = home / "personal" / "study" / "dbe" / run_folder_name(spec.digest(), "simulated")
     shared = payload["shared_sha256"].get(arm)
     own = folder / arm / f"r{payload['files'][arm]['round']:04d}.safetensors"
     return (home / "artifacts" / "sha256" / shared if shared else None), own

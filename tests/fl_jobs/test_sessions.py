@@ -10,7 +10,7 @@ import torch
 import fl_jobs.site_session.session as site_module
 from fl_jobs.errors import AggregationError, DataError, ModelFileError, SharedStateError, SpecError
 from fl_jobs.messages import METRIC_KEYS, SUM_NAMES, Contribution
-from fl_jobs.packaging.spec import RunSpec
+from fl_jobs.packaging.spec import RunSpec, run_folder_name
 from fl_jobs.server_session import ServerSession
 from fl_jobs.simulate import run_in_process
 from fl_jobs.site_session import SiteSession
@@ -178,7 +178,7 @@ def test_versions_match_files_on_disk(tmp_path):
     homes = tabular_homes(tmp_path)
     finish = run_in_process(spec, homes)[-1]
     for name, payload in finish["sites"].items():
-        folder = homes[name] / "personal" / "study" / "dbe" / spec.digest()[:12]
+        folder = homes[name] / "personal" / "study" / "dbe" / run_folder_name(spec.digest(), "simulated")
         assert RunSpec.model_validate_json((folder / "run_spec.json").read_bytes()) == spec
         for arm, file in payload["files"].items():
             path = folder / arm / f"r{file['round']:04d}.safetensors"
@@ -208,7 +208,7 @@ def test_the_personal_part_holds_what_is_not_shared(tmp_path):
     spec = make_spec("dbe", rounds=1)
     homes = tabular_homes(tmp_path)
     run_in_process(spec, homes)
-    folder = homes["a"] / "personal" / "study" / "dbe" / spec.digest()[:12]
+    folder = homes["a"] / "personal" / "study" / "dbe" / run_folder_name(spec.digest(), "simulated")
     names = {
         arm: set(read_tensors(folder / arm / "r0001.safetensors"))
         for arm in ("local", "global", "personal", "tuned")
@@ -226,7 +226,8 @@ def test_an_altered_personal_part_stops_the_site(tmp_path):
     for _ in range(2):
         order = server.next_order()
         server.fold(order, {name: site.execute(order) for name, site in sites.items()})
-    path = homes["a"] / "personal" / "study" / "dbe" / spec.digest()[:12] / "personal" / "r0001.safetensors"
+    folder = homes["a"] / "personal" / "study" / "dbe" / run_folder_name(spec.digest(), "simulated")
+    path = folder / "personal" / "r0001.safetensors"
     write_tensors(path, {name: value + 1 for name, value in read_tensors(path).items()})
     with pytest.raises(ModelFileError, match="was altered"):
         sites["a"].execute(server.next_order())

@@ -90,6 +90,7 @@ class Served:
             promotion=7,
             study="cells",
             algorithm="dbe",
+            run="0e92ffb3-4721-4287-8db0-f3a8ff197439",
             run_digest=spec.digest(),
             arm="personal",
             round=2,

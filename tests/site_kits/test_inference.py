@@ -162,6 +162,7 @@ def test_an_order_cannot_point_outside_the_site(home):
             promotion=1,
             study="../../etc",
             algorithm="dbe",
+            run="a",
             run_digest="a" * 64,
             arm="local",
             round=1,

@@ -51,6 +51,7 @@ def trained(authority, tmp_path_factory):
             promotion=number,
             study="cytology",
             algorithm="dbe",
+            run="simulated",
             run_digest=digest,
             arm=arm,
             round=file["round"],

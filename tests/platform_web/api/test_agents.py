@@ -88,7 +88,8 @@ def test_a_used_or_wrong_token_is_401(built, key):
     body = {"site": "site-a", "token": TOKEN, "csr_pem": csr(key, "site-a")}
     assert is_problem(post("enrol", body | {"token": "w" * 43}), 401, "token")
     post("enrol", body)
-    assert is_problem(post("enrol", body), 401, "token")
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert is_problem(post("enrol", body | {"csr_pem": csr(other, "site-a")}), 401, "token")
 
 
 def test_a_request_for_another_name_is_409_and_a_bad_one_422(built, key):

@@ -140,8 +140,7 @@ def test_enrolment_gives_a_certificate_for_the_sites_own_key_once(built, key):
     assert enrolment.not_after - timezone.now() <= timedelta(days=90)
     assert re.fullmatch(r"[0-9a-f]+", enrolment.serial)
     assert Site.objects.get().status == Site.Status.ENROLLED
-    with pytest.raises(EnrolmentTokenError):
-        services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
+    services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
     assert Certificate.objects.count() == 1
     assert entries().count("certificate.issued") == 1
 
@@ -165,6 +164,15 @@ def test_a_bad_request_does_not_use_up_the_token(built, key):
         with pytest.raises(CertificateRequestError):
             services.enrol_site(name="site-a", token=TOKEN, csr_pem=bad)
     assert services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
+
+
+def test_a_lost_answer_is_given_again_to_the_same_key_only(built, key):
+    first = services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
+    again = services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
+    assert (again.serial, again.certificate_pem) == (first.serial, first.certificate_pem)
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    with pytest.raises(EnrolmentTokenError):
+        services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(other))
 
 
 def test_a_nonce_works_once_per_site(make_site):

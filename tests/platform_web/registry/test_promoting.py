@@ -62,6 +62,7 @@ def test_the_order_names_both_parts_of_one_round(run, ann):
             "promotion": promotion.pk,
             "study": "breast-cytology",
             "algorithm": "dbe",
+            "run": str(run.pk),
             "run_digest": run.run_digest,
             "arm": "personal",
             "round": 8,

@@ -21,7 +21,7 @@ def predict_probabilities(algorithm: PersonalAlgorithm, x: Tensor) -> NDArray[np
     """Probabilities (N × C) of each label; the same input gives the same numbers."""
     algorithm.eval()
     with torch.inference_mode():
-        parts = [torch.softmax(algorithm(piece).double(), dim=1) for piece in x.split(BATCH)]
+        parts = [torch.softmax(algorithm(piece).double(), dim=1) for piece in torch.split(x, BATCH)]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
 
 

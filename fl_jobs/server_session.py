@@ -190,8 +190,11 @@ def _check_metrics(spec: RunSpec, contributions: Mapping[str, Contribution]) -> 
     digests: dict[str, str] = {}
     for site in sorted(contributions):
         sums = contributions[site].metrics.get("sums")
-        known = isinstance(sums, dict) and sums.keys() <= set(spec.arms())
-        if not known or any(value.keys() - SUM_NAMES for value in sums.values()):
+        if (
+            not isinstance(sums, dict)
+            or sums.keys() - set(spec.arms())
+            or any(value.keys() - SUM_NAMES for value in sums.values())
+        ):
             raise AggregationError(f"Site {site} sent unknown metrics. Check that it runs the same version.")
         digests[site] = str(contributions[site].metrics.get("initial_sha256"))
     if len(set(digests.values())) > 1:

@@ -36,7 +36,8 @@ class _Batches:
         self._cases, self._size = cases, size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(self._cases.x.split(self._size), self._cases.y.split(self._size), strict=True)
+        x, y = (torch.split(part, self._size) for part in (self._cases.x, self._cases.y))
+        return zip(x, y, strict=True)
 
 
 def train_phase(
@@ -61,7 +62,7 @@ def train_phase(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(seed, *words))
         for _ in range(int(settings["local_epochs"])):
-            for rows in torch.randperm(len(cases.y)).split(size):
+            for rows in torch.split(torch.randperm(len(cases.y)), size):
                 loss = algorithm.loss(_turned(cases.x[rows]), cases.y[rows])
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

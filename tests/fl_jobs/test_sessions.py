@@ -226,7 +226,7 @@ def test_an_altered_personal_part_stops_the_site(tmp_path):
     for _ in range(2):
         order = server.next_order()
         server.fold(order, {name: site.execute(order) for name, site in sites.items()})
-    folder = homes["a"] / "personal" / "study" / "dbe" / run_folder_name(spec.digest(), "simulated")
+    folder = homes["a"] / "personal" / "study" / "dbe" / run_folder_name(spec.digest(), "run")
     path = folder / "personal" / "r0001.safetensors"
     write_tensors(path, {name: value + 1 for name, value in read_tensors(path).items()})
     with pytest.raises(ModelFileError, match="was altered"):

@@ -195,9 +195,14 @@ class Journey:
             return {
                 "files": {"file": ("patch.png", (folder / "images" / "0000.png").read_bytes(), "image/png")}
             }
+        return {"json": {"records": [self.first_case(site)]}}
+
+    def first_case(self, site: DemoSite) -> dict[str, float]:
+        """The features of the first row of the site's own table."""
+        folder = self.machine.sites_home / site.name / "data" / self.study.dataset
         header, first, *_rest = (folder / "cases.csv").read_text(encoding="utf-8").splitlines()
         case = dict(zip(header.split(","), first.split(","), strict=True))
-        return {"json": {"records": [{name: float(case[name]) for name in self.study.features}]}}
+        return {name: float(case[name]) for name in self.study.features}
 
     def verify_audit(self) -> dict[str, int]:
         """Auditor: recompute the hash of every entry."""

@@ -28,7 +28,7 @@ class Proof:
     topic: str
     lines: list[Line] = field(default_factory=list)
 
-    def check(self, item: str, claim: str, *, figure: object, bound: str, passed: bool) -> None:
+    def check(self, item: str, claim: str, figure: object, bound: str, passed: bool) -> None:
         line = Line(item, claim, str(figure), bound, passed)
         self.lines.append(line)
         verdict = "[bold green]PASS[/]" if passed else "[bold red]FAIL[/]"

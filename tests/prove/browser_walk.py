@@ -1,0 +1,113 @@
+"""What people do with a mouse: add a site, look at every page. Chromium, headless."""
+
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+from infra.demo.datasets import DemoSite, write_dataset
+from infra.demo.journey import username
+from tests.platform_web.browser.conftest import ARGUMENTS, CHROMIUM
+from tests.prove.campaign import Campaign
+
+
+@contextmanager
+def page_of(run: Campaign, role: str, site: DemoSite | None, problems: list[str]) -> Iterator[Page]:
+    """A browser window in which the person of this role has signed in by typing."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        window = browser.new_context(
+            viewport={"width": 1280, "height": 900}, locale="en-GB", accept_downloads=True
+        )
+        page = window.new_page()
+        page.on("console", lambda it: _note(problems, it.type, it.text))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.goto(f"{run.machine.origin}/accounts/login/")
+        page.fill("#id_username", username(role, site))
+        page.fill("#id_password", run.machine.facts["passwords"][role])
+        page.click("#sign-in button")
+        page.wait_for_selector("#signed-in-as")
+        yield page
+        browser.close()
+
+
+def add_site_by_clicking(run: Campaign, site: DemoSite) -> Path:
+    """Administrator: Sites, Add a site, hand over the link. Operator: open it, fetch the kit, unpack it."""
+    home = run.machine.sites_home / site.name
+    problems: list[str] = []
+    with page_of(run, "administrator", None, problems) as page:
+        page.goto(f"{run.machine.origin}/sites/")
+        page.click("a[href$='/sites/add/']")
+        for name in ("name", "title", "organisation", "zone"):
+            page.fill(f"#site-form [name={name}]", getattr(site, name))
+        page.click("#site-form button")
+        page.goto(page.input_value("#kit-link"))
+        for _ in range(60):
+            if page.query_selector("#get-kit"):
+                break
+            page.wait_for_timeout(1000)
+            page.reload()
+        with page.expect_download() as waiting:
+            page.click("#get-kit")
+        archive = run.folder / f"{site.name}.zip"
+        waiting.value.save_as(archive)
+    assert not problems, problems
+    with zipfile.ZipFile(archive) as kit:
+        kit.extractall(home)
+    archive.unlink()
+    (home / "start.sh").chmod(0o755)
+    write_dataset(run.study, site, home / "data" / run.study.dataset, data_home=None)
+    return home
+
+
+def take_screenshots(run: Campaign, run_id: str, folder: Path) -> tuple[list[Path], list[str]]:
+    """Every page a claim is about, as the person who uses it sees it; console problems beside them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    site, problems = run.study.sites[0], list[str]()
+    walks: list[tuple[str, DemoSite | None, list[str]]] = [
+        ("administrator", None, ["/", "/sites/", "/people/", "/models/", "/admin/"]),
+        ("data_scientist", None, [f"/studies/{run.study.slug}/", f"/runs/{run_id}/"]),
+        ("data_scientist", None, [f"/runs/add/?study={run.study.slug}"]),
+        ("site_operator", site, [f"/sites/{site.name}/"]),
+        ("auditor", None, ["/audit/"]),
+    ]
+    for role, where, pages in walks:
+        with page_of(run, role, where, problems) as page:
+            for path in pages:
+                page.goto(run.machine.origin + path)
+                page.wait_for_timeout(1500)
+                name = path.split("?")[0].strip("/").replace("/", "-") or "home"
+                page.screenshot(path=folder / f"{role}-{name}.png", full_page=True)
+    _ask(run, site, folder, problems)
+    return sorted(folder.glob("*.png")), problems
+
+
+def _ask(run: Campaign, site: DemoSite, folder: Path, problems: list[str]) -> None:
+    """Clinician: fill in one case, ask, read the answer of the own site's model."""
+    case: dict[str, Any] = run.journey.first_case(site)
+    with page_of(run, "clinician", site, problems) as page:
+        page.goto(f"{run.machine.origin}/clinic/")
+        for feature, value in case.items():
+            page.fill(f"[data-feature='{feature}']", str(value))
+        page.click("#ask-button")
+        page.wait_for_selector("#result", state="visible", timeout=30_000)
+        page.wait_for_timeout(500)
+        page.screenshot(path=folder / "clinic.png", full_page=True)
+        page.goto(f"http://127.0.0.1:{_inference_port(run, site)}/")
+        page.screenshot(path=folder / "site-console.png", full_page=True)
+
+
+def _inference_port(run: Campaign, site: DemoSite) -> int:
+    rows = run.journey.person("administrator").json("/sites/status.json")["sites"]
+    url = next(row["inference_url"] for row in rows if row["name"] == site.name)
+    return int(url.rsplit(":", 1)[1].rstrip("/"))
+
+
+def _note(problems: list[str], kind: str, text: str) -> None:
+    if kind in {"error", "warning"}:
+        problems.append(f"{kind}: {text}")

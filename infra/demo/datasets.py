@@ -92,7 +92,7 @@ def histology() -> DemoStudy:
         labels=("no-tumour", "tumour"),
         features=(),
         model="image_cnn",
-        rounds=6,
+        rounds=12,
         sites=tuple(DemoSite(*row, index=i) for i, row in enumerate(HISTOLOGY_SITES)),
     )
 

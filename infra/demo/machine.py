@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import psutil
 from infra.supervision.supervisor import end_orphans
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = ("platform_web", "site_kits", "fl_jobs", "secure_agg", "compliance")
 ROLES = ("administrator", "site_operator", "data_scientist", "clinician", "auditor")
 
 
@@ -67,7 +70,7 @@ class Machine:
             "CONSILIUM_AGENTS_URL": f"https://localhost:{facts['agents_port']}",
             "CONSILIUM_FLARE_HOST": "localhost",
             "CONSILIUM_FLARE_PORT": str(facts["flare_port"]),
-            "CONSILIUM_WHEEL": str(self._wheel()),
+            "CONSILIUM_WHEEL": str(self._wheel),
             "CONSILIUM_CONSTRAINTS": str(REPOSITORY / "constraints.txt"),
             "CONSILIUM_PYTHON": sys.executable,
             "CONSILIUM_ADMIN_PASSWORD": facts["passwords"]["administrator"],
@@ -158,13 +161,14 @@ class Machine:
         if done.returncode:
             raise MachineError((done.stderr or done.stdout).strip().splitlines()[-1])
 
+    @cached_property
     def _wheel(self) -> Path:
+        """Our own wheel for the kits, built anew when a source file is younger."""
         folder = self.folder.parent / "wheel"
         wheels = sorted(folder.glob("consilium-*.whl"))
-        newest = max(
-            path.stat().st_mtime for path in REPOSITORY.glob("*/**/*.py") if ".venv" not in path.parts
-        )
+        newest = max(path.stat().st_mtime for name in PACKAGES for path in (REPOSITORY / name).rglob("*"))
         if not wheels or wheels[-1].stat().st_mtime < newest:
+            shutil.rmtree(REPOSITORY / "build", ignore_errors=True)  # setuptools keeps deleted modules there
             command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
             subprocess.run(
                 [*command, "--wheel-dir", str(folder), "."], cwd=REPOSITORY, check=True, capture_output=True

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from infra.demo.datasets import DemoSite, cytology
@@ -55,11 +56,11 @@ class Campaign:
         return self._wait(run_id, lambda data: data["state"] in ended, "the end of the run", limit_s)
 
     def _wait(self, run_id: str, done: Any, what: str, limit_s: float) -> dict[str, Any]:
-        dana, deadline = self.journey.person("data_scientist"), time.monotonic() + limit_s
+        deadline = time.monotonic() + limit_s
         data: dict[str, Any] = {}
         while time.monotonic() < deadline:
-            with suppress(OSError, ValueError, ConnectionError):
-                data = dana.json(f"/runs/{run_id}/data.json")
+            with suppress(httpx.TransportError):  # the portal may just have been killed
+                data = self.data(run_id)
                 if done(data):
                     return data
             time.sleep(0.5)

@@ -83,7 +83,11 @@ def fifth_site(proof: Proof, run: Campaign, active_run: str) -> None:
     seconds = time.monotonic() - began
     still = run.data(active_run)["state"]
     proof.check(
-        "4", "the run goes on while the site is added", f"{state}, {still}", "RUNNING", state == still == "RUNNING"
+        "4",
+        "the run goes on while the site is added",
+        f"{state}, {still}",
+        "RUNNING",
+        state == still == "RUNNING",
     )
     proof.check("4", "clicked to online", f"{seconds:.0f} s", "≤ 120 s", seconds <= 120)
     same = before == run.platform_pids()

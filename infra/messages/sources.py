@@ -1,0 +1,70 @@
+"""Every sentence a person may read, found in the sources: Python, Django templates, Jinja templates."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.utils.translation.template import templatize
+from jinja2 import Environment
+
+Message = tuple[str, str]  # msgid and msgid_plural; the latter is empty where there is but one form
+REPOSITORY = Path(__file__).resolve().parents[2]
+PYTHON, HTML = "**/*.py", "**/templates/**/*.html"
+
+# What marks a sentence: the call's name, and which of its positional arguments are sentences.
+_CALLS = {
+    "_": (0,), "_t": (0,), "gettext": (0,), "gettext_lazy": (0,),
+    "_table": (0,),  # infra.settings.base: titles of the tables
+    "HyperParameter": (1, 6), "Algorithm": (1, 3), "Model": (1, 3),  # fl_jobs.catalog: title, help or summary
+}  # fmt: skip
+_PLURAL_CALLS = {"ngettext", "ngettext_lazy"}
+_STRING = r"u?(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
+_TEMPLATE_CALL = re.compile(rf"\b(n?gettext|_)\(\s*({_STRING})\s*(?:,\s*({_STRING}))?", re.DOTALL)
+
+
+def read_portal() -> dict[Message, str]:
+    """The portal's sentences and the file that says each first."""
+    found: dict[Message, str] = {}
+    for pattern in (f"platform_web/{PYTHON}", "infra/settings/*.py", "fl_jobs/catalog.py"):
+        _collect(found, pattern, _in_python)
+    _collect(found, f"platform_web/{HTML}", _in_django)
+    return found
+
+
+def read_site() -> dict[Message, str]:
+    """The sentences of a site's agent, inference and console."""
+    found: dict[Message, str] = {}
+    _collect(found, f"site_kits/{PYTHON}", _in_python)
+    _collect(found, f"site_kits/{HTML}", _in_jinja)
+    return found
+
+
+def _collect(found: dict[Message, str], pattern: str, read: object) -> None:
+    for path in sorted(REPOSITORY.glob(pattern)):
+        for message in read(path.read_text(encoding="utf-8")):  # type: ignore[operator]
+            found.setdefault(message, path.relative_to(REPOSITORY).as_posix())
+
+
+def _in_python(text: str) -> Iterator[Message]:
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        function = node.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        words = [argument.value if isinstance(argument, ast.Constant) else None for argument in node.args]
+        if name in _PLURAL_CALLS and isinstance(words[0], str) and isinstance(words[1], str):
+            yield words[0], words[1]
+        for position in _CALLS.get(name, ()):
+            if position < len(words) and isinstance(word := words[position], str) and word:
+                yield word, ""
+
+
+def _in_django(text: str) -> Iterator[Message]:
+    for name, one, many in _TEMPLATE_CALL.findall(templatize(text)):
+        yield ast.literal_eval(one), ast.literal_eval(many) if name == "ngettext" else ""
+
+
+def _in_jinja(text: str) -> Iterator[Message]:
+    environment = Environment(extensions=["jinja2.ext.i18n"], autoescape=True)
+    for _line, _function, words in environment.extract_translations(text):  # type: ignore[attr-defined]
+        yield (words if isinstance(words, str) else words[0]), ""

@@ -1,8 +1,9 @@
 """Runs named processes, respawns what dies with a growing pause, and ends all of them on SIGTERM.
 
 Each child leads its own process group, so that what it started (Celery's pool) ends with it; NVFlare's job
-processes lead sessions of their own and are looked for by descent. ``processes.json`` names every child; a supervisor that was killed leaves orphans, and the
-next one ends exactly those: pid and start time must both agree, because pids are reused.
+processes lead sessions of their own and are looked for by descent. ``processes.json`` names every child; a
+supervisor that was killed leaves orphans, and the next one ends exactly those: pid and start time must both
+agree, because pids are reused.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ from platform_web.audit import triggers
 from platform_web.federation import founding
 from platform_web.federation import services as federation
 from platform_web.federation.models import Federation, ServiceIdentity, Site, TicketKey
+from tests.platform_web import world
 
 PASSWORD = "correct horse battery"
 _flush = TransactionTestCase._fixture_teardown
@@ -109,3 +110,15 @@ def two_sites(make_site, person):
         olaf=person("olaf", Role.SITE_OPERATOR, a),
         mallory=person("mallory", Role.SITE_OPERATOR, b),
     )
+
+
+@pytest.fixture
+def dana(person):
+    return person("dana", Role.DATA_SCIENTIST)
+
+
+@pytest.fixture
+def rows(portal, ann, dana, two_sites, make_site):
+    """A world in which site A and site C work together and site B does not take part."""
+    c = make_site("site-c")
+    return world.build(ann, dana, [two_sites.a, c])

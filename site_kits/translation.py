@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 LANGUAGES = ("en", "zh")
+_FOLDERS = {"zh": "zh_Hans"}
 _DOMAIN = "consilium_site"
 _CATALOGUES = Path(__file__).with_name("locale")
 _SPOKEN: ContextVar[str] = ContextVar("spoken_language", default="")
@@ -17,7 +18,8 @@ _SPOKEN: ContextVar[str] = ContextVar("spoken_language", default="")
 @cache
 def translations(language: str) -> gettext.NullTranslations:
     """The catalogue of ``language``; English, the language of the source, needs none."""
-    return gettext.translation(_DOMAIN, localedir=_CATALOGUES, languages=[language], fallback=True)
+    folder = _FOLDERS.get(language, language)
+    return gettext.translation(_DOMAIN, localedir=_CATALOGUES, languages=[folder], fallback=True)
 
 
 def choose_language(accept_language: str) -> str:

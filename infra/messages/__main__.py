@@ -1,4 +1,4 @@
-"""``python -m infra.messages``: bring both catalogues up to date with the sources; name what is untranslated."""
+"""``python -m infra.messages`` brings both catalogues up to date and names what is not translated."""
 
 import sys
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ SITE = REPOSITORY / "site_kits/locale/zh_Hans/LC_MESSAGES/consilium_site.po"
 
 
 def merge(old: list[Entry], found: Mapping[Message, str]) -> list[Entry]:
-    """The catalogue of what the sources say now: known translations kept, new sentences empty, others gone."""
+    """What the sources say now: known translations are kept, new sentences empty, others gone."""
     known = {entry.msgid: entry for entry in old}
     entries = []
     for (msgid, plural), place in found.items():
@@ -34,7 +34,9 @@ def main() -> int:
     for path, found in ((PORTAL, read_portal()), (SITE, read_site())):
         wanting = update(path, found)
         missing += len(wanting)
-        sys.stdout.write(f"{path.relative_to(REPOSITORY)}: {len(found)} sentences, {len(wanting)} to translate\n")
+        sys.stdout.write(
+            f"{path.relative_to(REPOSITORY)}: {len(found)} sentences, {len(wanting)} to translate\n"
+        )
         for entry in wanting:
             sys.stdout.write(f"  {entry.places}: {entry.msgid}\n")
     return 1 if missing else 0

@@ -62,20 +62,16 @@ def _quoted(text: str) -> str:
 
 
 def mo_bytes(entries: list[Entry]) -> bytes:
-    """The compiled catalogue: header, two tables of lengths and offsets, texts. The same entries, the same bytes."""
+    """The compiled catalogue: header, two tables of (length, offset), the texts. Same entries, same bytes."""
     pairs = {"": HEADER}
     for entry in entries:
         if entry.translation and "fuzzy" not in entry.flags:
             pairs[f"{entry.msgid}\0{entry.plural}" if entry.plural else entry.msgid] = entry.translation
     encoded = sorted((key.encode(), value.encode()) for key, value in pairs.items())
-    count = len(encoded)
-    originals, translated, texts, offset = b"", b"", b"", 28 + 16 * count
-    for column, _table in enumerate(("originals", "translated")):
-        table = b""
-        for pair in encoded:
-            table += struct.pack("<2I", len(pair[column]), offset)
-            texts += pair[column] + b"\0"
-            offset += len(pair[column]) + 1
-        originals, translated = (table, b"") if column == 0 else (originals, table)
-    head = struct.pack("<7I", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, 0)
-    return head + originals + translated + texts
+    tables, texts = b"", b""
+    start = 28 + 16 * len(encoded)
+    for text in [key for key, _value in encoded] + [value for _key, value in encoded]:
+        tables += struct.pack("<2I", len(text), start + len(texts))
+        texts += text + b"\0"
+    head = struct.pack("<7I", 0x950412DE, 0, len(encoded), 28, 28 + 8 * len(encoded), 0, 0)
+    return head + tables + texts

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from django.utils.translation.template import templatize
@@ -40,9 +40,9 @@ def read_site() -> dict[Message, str]:
     return found
 
 
-def _collect(found: dict[Message, str], pattern: str, read: object) -> None:
+def _collect(found: dict[Message, str], pattern: str, read: Callable[[str], Iterator[Message]]) -> None:
     for path in sorted(REPOSITORY.glob(pattern)):
-        for message in read(path.read_text(encoding="utf-8")):  # type: ignore[operator]
+        for message in read(path.read_text(encoding="utf-8")):
             found.setdefault(message, path.relative_to(REPOSITORY).as_posix())
 
 

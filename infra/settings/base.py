@@ -99,6 +99,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [REPOSITORY / "platform_web" / "locale"]
 STATIC_URL = "/static/"
 STATIC_ROOT = CONSILIUM_HOME / "static"
 WHITENOISE_USE_FINDERS = True  # no collectstatic and no manifest on the demo path (16.8 s measured)

@@ -1,17 +1,18 @@
 """``python -m infra.supervision``: run the platform's processes until SIGTERM or Ctrl-C."""
 
 import argparse
+import fcntl
 import signal
 import socket
 import sys
 from pathlib import Path
 
-from infra.supervision.platform import platform_programs
+from infra.supervision.platform import platform_programs, settings_problem
 from infra.supervision.supervisor import Supervisor, end_orphans
 
 
 def main() -> int:
-    """Run until stopped. Exit code 2 with a sentence when a port is taken or the platform is not set up."""
+    """Run until stopped. Exit code 2 with a sentence when a port is taken or a setting cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the folder that setup_platform filled")
     parser.add_argument("--web-port", type=int, required=True)
@@ -21,6 +22,13 @@ def main() -> int:
     home = options.home.resolve()
     if not (home / "flare" / "server" / "startup").is_dir():
         return _refuse(f"{home} is not set up. Run `python manage.py setup_platform` with the same settings.")
+    lock = (home / "supervision.lock").open("w")  # held until this process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _refuse(f"The platform in {home} is running already. Stop that one first (SIGTERM or Ctrl-C).")
+    if problem := settings_problem(home):
+        return _refuse(problem)
     end_orphans(home / "processes.json")
     for port in (options.web_port, options.agents_port, options.flare_port):
         if not _port_is_free(port):

@@ -1,6 +1,7 @@
 """Which processes the platform consists of, one place. Settings come from the environment, see the README."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,13 +13,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 def platform_programs(*, home: Path, web_port: int, agents_port: int) -> list[Program]:
     """Portal for people, door for agents, two workers, one beat, and the NVFlare server."""
-    environment = {
-        **os.environ,
-        "CONSILIUM_HOME": str(home),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # NVFlare's scripts say `python3`
-    }
+    environment = _environment(home)
 
     def program(name: str, *command: str, folder: Path = _REPOSITORY, **extra: str) -> Program:
         return Program(name, command, {**environment, **extra}, folder)
@@ -49,6 +44,32 @@ def platform_programs(*, home: Path, web_port: int, agents_port: int) -> list[Pr
         # every schedule is an interval, so beat needs no file of its own (Celery's is a pickle)
         program("beat", *_celery("beat"), "--scheduler", "celery.beat:Scheduler"),
     ]
+
+
+def settings_problem(home: Path) -> str:
+    """Why the portal cannot start with these settings, in one sentence; empty when it can.
+
+    Asked before anything starts: the processes themselves would end again and again, the reason in their logs.
+    """
+    command = [sys.executable, "manage.py", "check", "--database", "default"]
+    done = subprocess.run(
+        command, cwd=_REPOSITORY, env=_environment(home), capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    told = [line.partition(") ")[2] for line in lines if "(consilium." in line]
+    return (told or lines[-1:] or ["The settings cannot be checked. Run: python manage.py check"])[0]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "CONSILIUM_HOME": str(home),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # NVFlare's scripts say `python3`
+    }
 
 
 def _granian(port: int) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The agent as a process of its own: what it starts, what it says, what it leaves behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -44,7 +45,8 @@ def start(home):
             process.kill()
         process.wait(timeout=5)  # collected, so that no zombie stays
     for process in everything(home):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def screen(home):

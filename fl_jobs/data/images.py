@@ -2,12 +2,14 @@
 
 import hashlib
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from fl_jobs.data.manifest import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from fl_jobs.errors import DataError
@@ -15,6 +17,18 @@ from fl_jobs.packaging.spec import TaskSpec
 
 TOO_MANY_PIXELS = f"the image has more than {MAX_IMAGE_PIXELS // 1_000_000} million pixels."
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+# what Pillow's decoders raise for a damaged file, more than its documentation says (seen by altering bytes)
+DAMAGED_IMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 
 def read_image_file(path: Path, *, where: str) -> tuple[bytes, str]:
@@ -42,7 +56,7 @@ def open_image(data: bytes, *, where: str) -> Image.Image:
         image.load()
     except Image.DecompressionBombError as error:
         raise DataError(f"{where}: {TOO_MANY_PIXELS} Make it smaller.") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except DAMAGED_IMAGE as error:
         raise DataError(f"{where}: the image cannot be read ({type(error).__name__}). Replace it.") from error
     return image
 

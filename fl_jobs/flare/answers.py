@@ -74,6 +74,12 @@ class Answers:
                 return True
             return enough and waited_s > PATIENCE * (self._enough_after_s or 0.0) + self._grace_s
 
+    def cannot_suffice(self, gone: AbstractSet[str]) -> bool:
+        """Return whether too few are left to answer, when those in ``gone`` never will."""
+        with self._lock:
+            still_open = self._targets - self.contributions.keys() - self.refusals.keys() - gone
+            return len(self.contributions) + len(still_open) < self._spec.min_sites
+
     def close(self) -> set[str]:
         """Take no more answers; return the targets that gave none."""
         with self._lock:

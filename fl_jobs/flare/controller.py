@@ -17,6 +17,7 @@ from fl_jobs.flare.answers import Answers
 from fl_jobs.flare.journal import RunFolder
 from fl_jobs.flare.keeping import commit_record, export_results
 from fl_jobs.flare.parent_watch import exit_with_parent
+from fl_jobs.flare.presence import Presence
 from fl_jobs.messages import TaskOrder
 from fl_jobs.packaging.job import read_spec
 from fl_jobs.packaging.spec import RunSpec
@@ -49,10 +50,12 @@ class ConsiliumController(Controller):
         self._task_timeout_s, self._grace_s = task_timeout_s, grace_s
         self._kept: RunFolder | None = None
         self._silent: set[str] = set()  # sites that missed the last order
+        self._presence = Presence()
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Open the run's folder and answer the portal's questions for the journal from now on."""
         exit_with_parent()
+        self._presence.watch(self.communicator)
         workspace = fl_ctx.get_engine().get_workspace()
         self._run_folder = Path(workspace.get_run_dir(fl_ctx.get_job_id()))
         self._config_folder = Path(workspace.get_app_config_dir(fl_ctx.get_job_id()))
@@ -121,6 +124,8 @@ class ConsiliumController(Controller):
         begun = time.monotonic()
         self.broadcast(task=task, fl_ctx=fl_ctx, targets=targets, min_responses=len(targets))
         while task.completion_status is None and not answers.are_enough(time.monotonic() - begun):
+            if answers.cannot_suffice(self._presence.gone(targets)):
+                break
             if abort_signal.triggered:
                 self.cancel_task(task, TaskCompletionStatus.ABORTED)
                 self._raise_stopped(spec, fl_ctx)
@@ -154,5 +159,5 @@ def _too_few(order: TaskOrder, answers: Answers, spec: RunSpec) -> str:
     reasons = "".join(f" {site}: {sentence}" for site, sentence in sorted(answers.refusals.items()))
     return (
         f"{len(answers.contributions)} sites answered {order.name} of round {order.round_number} and the run "
-        f"needs {spec.min_sites}; committed rounds are kept.{reasons}"
+        f"needs {spec.min_sites}; committed rounds are kept. Start it again when the sites are back.{reasons}"
     )

@@ -49,7 +49,7 @@ def platform_programs(*, home: Path, web_port: int, agents_port: int) -> list[Pr
 def settings_problem(home: Path) -> str:
     """Why the portal cannot start with these settings, in one sentence; empty when it can.
 
-    Asked before anything starts: the processes themselves would end again and again, the reason in their logs.
+    Asked before anything starts: the processes would end again and again, with the reason in their logs.
     """
     command = [sys.executable, "manage.py", "check", "--database", "default"]
     done = subprocess.run(

@@ -6,15 +6,17 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fl_jobs.packaging.spec import NAME_PATTERN
 
-Short = Annotated[str, StringConstraints(max_length=200)]
-Sentence = Annotated[str, StringConstraints(max_length=2000)]
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL keeps no NUL in a text
+Short = Annotated[str, StringConstraints(max_length=200, pattern=NO_NUL)]
+Sentence = Annotated[str, StringConstraints(max_length=2000, pattern=NO_NUL)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Counts = Annotated[dict[Short, Count], Field(max_length=200)]
 
 
 class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer agent may say more
+    # a newer agent may say more; NaN is no JSON and no database keeps it
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class ClientReport(_Report):

@@ -1,6 +1,5 @@
 """Changes to sites, kits and certificates. Each public function is one transaction and one audit entry."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +10,6 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from fl_jobs.packaging.spec import NAME_PATTERN
 from platform_web.audit import services as audit
 from platform_web.federation import authority, selectors
 from platform_web.federation.errors import (
@@ -22,6 +20,7 @@ from platform_web.federation.errors import (
 )
 from platform_web.federation.heartbeat import Heartbeat
 from platform_web.federation.models import AgentNonce, Certificate, Dataset, Kit, Site
+from platform_web.federation.names import check_site_name
 from platform_web.federation.secrets import new_token, token_sha256
 from platform_web.outbox import services as outbox
 from site_kits.provisioning import ca
@@ -30,7 +29,6 @@ from site_kits.signing import serial_hex
 LINK_LIFETIME = timedelta(hours=72)
 ENROLMENT_LIFETIME = timedelta(days=7)
 NONCE_LIFETIME = timedelta(minutes=10)  # the signature's window is ±2 minutes
-RESERVED_NAMES = frozenset({"server", "admin", "ops", "runs", "localhost", "all"})
 
 
 @dataclass(frozen=True)
@@ -63,16 +61,7 @@ def invite_site(*, actor: User, name: str, title: str, organisation: str, zone: 
 
     Raises SiteNameError for a malformed, reserved or taken name, FederationError for other fields.
     """
-    if not re.fullmatch(NAME_PATTERN, name) or name.endswith("\n") or name in RESERVED_NAMES:
-        raise SiteNameError(
-            _("%(name)s cannot be a site's name. Use 1 to 63 of a-z, 0-9 and -, with - inside only.")
-            % {"name": name[:80] or "''"}
-        )
-    federation = authority.the_federation()
-    if name in {federation.name, federation.server_name}:
-        raise SiteNameError(
-            _("%(name)s is the name of the federation's server. Choose another.") % {"name": name}
-        )
+    check_site_name(name, authority.the_federation())
     texts = [_clean(_("title"), title, 200), _clean(_("organisation"), organisation, 64)]
     zone = _clean(_("zone"), zone, 64, required=False)
     site, is_new = Site.objects.get_or_create(

@@ -85,6 +85,11 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _no_finish(status: str | None) -> str:
+    if status and "ABANDONED" in status.upper():  # said by our MarkAbandoned when the server comes up again
+        return _(
+            "The NVFlare server stopped in the middle of the run. Committed rounds are kept. Start the run "
+            "again; if this repeats, ask the administrator to look at the server's log."
+        )
     return _(
         "The run ended before its last step (NVFlare says %(status)s). Committed rounds are kept. "
         "Check that enough sites stay online and start it again."

@@ -17,6 +17,7 @@ from platform_web.training.services import RunRequest
 KINDS = [("tabular", _("Table (CSV)")), ("image", _("Images")), ("text", _("Texts"))]
 NAME_HELP = _("Small letters, digits and hyphens.")
 MAX_NAMES = 500
+MAX_NAME = 200  # as an agent reports them
 
 
 class NameField(forms.RegexField):
@@ -46,6 +47,11 @@ class LinesField(forms.CharField):
             raise forms.ValidationError(_t("A name stands there twice. Write each one once."))
         if len(names) > MAX_NAMES:
             raise forms.ValidationError(_t("There are more than %(most)d names.") % {"most": MAX_NAMES})
+        if bad := [name for name in names if len(name) > MAX_NAME or not name.isprintable()]:
+            raise forms.ValidationError(
+                _t("“%(name)s…” is not a name of at most %(most)d printable characters.")
+                % {"name": bad[0][:20], "most": MAX_NAME}
+            )
         return names
 
 

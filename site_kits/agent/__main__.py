@@ -72,6 +72,12 @@ def _run(home: SiteHome, _parsed: argparse.Namespace) -> int:
 def _register(home: SiteHome, parsed: argparse.Namespace) -> int:
     preflight.load_manifest(home)
     names = parsed.names or data_folders(home)
+    if elsewhere := [name for name in names if Path(name).name != name]:
+        raise DataError(
+            _("“{name}” is not a folder below {folder}. Give its name without a path.").format(
+                name=elsewhere[0], folder=home.data
+            )
+        )
     if not names:
         sys.stdout.write(_("No folder with a manifest.json lies below {folder}.\n").format(folder=home.data))
         return 1

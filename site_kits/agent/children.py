@@ -98,15 +98,25 @@ class Child:
 
     def _start(self, now: float) -> None:
         try:
-            command = self.command()
+            self._process = self._spawn()
         except AgentError as exc:
             self._say(str(exc))
             self._back_off(now)
             return
+        except OSError as exc:
+            sentence = _("{name} cannot be started now ({reason}); the site tries again.")
+            self._say(sentence.format(name=self.name, reason=exc.strerror))
+            self._back_off(now)
+            return
+        self.record.remember(self.name, self._process.pid)
+        self._started, self.state, self.detail = now, "running", ""
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        command = self.command()
         self.home.logs.mkdir(parents=True, exist_ok=True)
         environment = child_environment(self.home, self.name, self.python) | self.extra_environment
         with self._log_path.open("ab") as output:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 cwd=self.home.root,
                 env=environment,
@@ -115,8 +125,6 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.record.remember(self.name, self._process.pid)
-        self._started, self.state, self.detail = now, "running", ""
 
     def _plan_restart(self, now: float, code: int) -> None:
         self._process = None

@@ -195,4 +195,5 @@ def _refusal(exc: PortalRefusedError, manifest: KitManifest) -> str:
     if exc.status == 409:
         reason = _("The portal refuses the name {site} for this kit.").format(site=manifest.site)
         return f"{reason} {new_kit} ({exc})"
-    return _("The portal refused the enrolment: {sentence}").format(sentence=exc)
+    reason = _("The portal refused the enrolment: {sentence}").format(sentence=exc)
+    return f"{reason} {new_kit}" if exc.code == "invalid" else reason  # a damaged token

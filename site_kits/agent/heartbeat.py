@@ -17,7 +17,14 @@ from site_kits.agent.enrolment import Identity
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
 from site_kits.agent.status import StatusBoard, utc_now
 from site_kits.errors import AgentError
-from site_kits.site_home import ServeOrder, ServingState, SiteHome, read_serving, write_state
+from site_kits.site_home import (
+    ServeOrder,
+    ServingState,
+    SiteHome,
+    file_sha256,
+    read_serving,
+    write_state,
+)
 from site_kits.translation import _
 
 log = logging.getLogger("consilium.site")
@@ -64,9 +71,20 @@ class Heartbeat(threading.Thread):
         """Beat until stopped; slower while the portal does not answer."""
         wait_s = INTERVAL_S
         while not self._stop_event.is_set():
-            wait_s = INTERVAL_S if self.beat() else min(wait_s * 1.5, LONGEST_INTERVAL_S)
+            wait_s = INTERVAL_S if self._beat_anyway() else min(wait_s * 1.5, LONGEST_INTERVAL_S)
             self._stop_event.wait(wait_s)
         self._local.close()
+
+    def _beat_anyway(self) -> bool:
+        """One beat; a full disk costs this one, never the thread."""
+        try:
+            taken = self.beat()
+        except OSError as exc:
+            sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
+            self._news("disk", sentence.format(e=exc.strerror))
+            return False
+        self._news("disk", None)
+        return taken
 
     def beat(self) -> bool:
         """One report; False when the portal did not take it."""
@@ -187,7 +205,7 @@ def _clock_difference(server_time: object) -> float | None:
 
 
 class Puller(threading.Thread):
-    """Fetches shared parts that an order names and this site lacks. A large file never delays a heartbeat."""
+    """Fetches shared parts that an order names and this site lacks or holds altered, beside the heartbeat."""
 
     def __init__(
         self, home: SiteHome, identity: Identity, door: PortalDoor, board: StatusBoard, stop: threading.Event
@@ -195,6 +213,7 @@ class Puller(threading.Thread):
         super().__init__(name="puller", daemon=True)
         self._home, self._identity, self._door, self._board = home, identity, door, board
         self._stop_event = stop
+        self._checked: dict[str, tuple[int, int]] = {}  # digest → size and time of change when it fitted
 
     def run(self) -> None:
         """Look once a second; after a failure wait longer, up to half a minute."""
@@ -206,9 +225,11 @@ class Puller(threading.Thread):
         """Fetch everything missing once; False when something could not be fetched."""
         for order in read_serving(self._home).orders:
             digest = order.shared_sha256
-            if digest is None or self._home.artifact(digest).exists():
+            if digest is None:
                 continue
             try:
+                if self._is_whole(digest):
+                    continue
                 self._door.fetch_artifact(self._identity.signer(), digest, self._home.artifact(digest))
             except AgentError as exc:
                 self._board.problem("artifacts", str(exc))
@@ -220,4 +241,18 @@ class Puller(threading.Thread):
                 return False
             log.info(_("Shared part %s… of %s arrived and was checked."), digest[:12], order.study)
         self._board.problem("artifacts", None)
+        return True
+
+    def _is_whole(self, digest: str) -> bool:
+        """Whether the file is there and is what it is called; read again only when it looks different."""
+        path = self._home.artifact(digest)
+        if not path.is_file():
+            return False
+        facts = path.stat()
+        look = (facts.st_size, facts.st_mtime_ns)
+        if self._checked.get(digest) != look:
+            if file_sha256(path) != digest:
+                log.warning(_("Shared part %s… on this disk was altered; it is fetched again."), digest[:12])
+                return False
+            self._checked[digest] = look
         return True

@@ -128,7 +128,7 @@ class PortalDoor:
                     ).format(url=self.url)
                 ) from exc
             raise PortalUnreachableError(self._unreachable()) from exc
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
+        except (httpx.RequestError, httpx.InvalidURL) as exc:
             raise PortalUnreachableError(self._unreachable()) from exc
 
     def _unreachable(self) -> str:

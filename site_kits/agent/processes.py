@@ -88,7 +88,8 @@ class ChildRecord:
         """Write down a child that has just started."""
         with contextlib.suppress(psutil.Error):
             self._children[name] = {"pid": pid, "created": psutil.Process(pid).create_time()}
-        write_state(self._path, self._children)
+        with contextlib.suppress(OSError):  # a full disk; the mark finds the process as well
+            write_state(self._path, self._children)
 
     def forget_all(self) -> None:
         """Nothing is running any more."""

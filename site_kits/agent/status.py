@@ -1,5 +1,6 @@
 """The agent's own account of itself: ``state/status.json``, what ``consilium-site status`` prints."""
 
+import contextlib
 import threading
 import time
 from datetime import UTC, datetime
@@ -48,7 +49,11 @@ class StatusBoard:
             return self._facts.get(name)
 
     def _write(self) -> None:
-        write_state(self._path, self._facts | {"problems": dict(self._problems), "written_at": time.time()})
+        """A full disk is no reason to end the site; the page and ``status`` then say that this is old."""
+        with contextlib.suppress(OSError):
+            write_state(
+                self._path, self._facts | {"problems": dict(self._problems), "written_at": time.time()}
+            )
 
 
 def render_status(home: SiteHome) -> tuple[str, bool]:

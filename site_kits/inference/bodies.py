@@ -3,16 +3,16 @@
 import csv
 import io
 import json
-import math
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from fl_jobs.data.images import DAMAGED_IMAGE
 from fl_jobs.packaging.spec import TaskSpec
 from site_kits.inference.problems import RequestProblemError
 from site_kits.translation import _
@@ -121,6 +121,7 @@ def _csv_rows(parts: list[bytes], task: TaskSpec) -> list[dict[str, float]]:
         raise _unusable(_("Send one CSV file at a time."))
     try:
         reader = csv.DictReader(io.StringIO(parts[0].decode("utf-8-sig")), strict=True)
+        _check_header(reader.fieldnames or [])
         rows: list[dict[str, float]] = []
         for place, raw in enumerate(reader, 1):
             if place > MAX_RECORDS:
@@ -133,6 +134,13 @@ def _csv_rows(parts: list[bytes], task: TaskSpec) -> list[dict[str, float]]:
     if not rows:
         raise _unusable(_("The file has no rows below its header line."))
     return rows
+
+
+def _check_header(header: Sequence[str]) -> None:
+    names = [name.strip() for name in header]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        sentence = _("The header names {names} more than once. Leave one column of each.")
+        raise _unusable(sentence.format(names=_listed(twice)))
 
 
 def _number(cell: str | None) -> float | str | None:
@@ -162,9 +170,7 @@ def _row(record: Any, place: int, task: TaskSpec) -> dict[str, float]:
 
 def _is_number(value: Any) -> bool:
     """A finite number that 32 bits can hold."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value) and abs(value) < 1e38
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e38
 
 
 def _texts(records: list[Any], task: TaskSpec) -> list[str]:
@@ -185,7 +191,7 @@ def _images(parts: list[bytes]) -> list[Image.Image]:
     for place, image in enumerate(opened, 1):
         try:
             image.load()
-        except (OSError, ValueError, SyntaxError) as exc:
+        except DAMAGED_IMAGE as exc:
             raise _unusable(_("Image {n} is damaged and cannot be read.").format(n=place)) from exc
     return list(opened)
 
@@ -197,7 +203,7 @@ def _open_image(data: bytes, place: int) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise _too_many_pixels(_("Image {n} has").format(n=place)) from exc
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as exc:
+    except DAMAGED_IMAGE as exc:
         sentence = _("File {n} is not a PNG, JPEG, TIFF or BMP image.").format(n=place)
         raise _unusable(sentence) from exc
     if image.width * image.height > MAX_PIXELS:

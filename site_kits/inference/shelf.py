@@ -157,21 +157,29 @@ def _look(path: Path) -> _Look:
 
 
 def _verified(path: Path, digest: str) -> _Look:
-    look = _look(path)
+    look, is_shared = _look(path), path.parent.name == "sha256"
     if look == (0, 0, 0):
-        if path.parent.name == "sha256":
+        if is_shared:
             raise ModelUnusableError("waiting", _("The shared part is still on its way from the portal."))
         raise ModelUnusableError(
             "refused",
             _("The personal part {name} is missing at this site; restore it.").format(name=path.name),
         )
     if file_sha256(path) != digest:
-        raise ModelUnusableError("refused", _altered(path))
+        raise ModelUnusableError("refused", _altered_shared() if is_shared else _altered(path))
     return look
+
+
+def _altered_shared() -> str:
+    return _(
+        "The shared part on this site's disk is not the one that was approved (its SHA-256 differs), so it "
+        "is not used. The site fetches it again from the portal; if this stays for a minute, tell its "
+        "operator."
+    )
 
 
 def _altered(path: Path) -> str:
     return _(
         "The model file {name} on this site's disk is not the one that was approved (its SHA-256 differs), "
-        "so it is not used. Restore it from a backup or ask the administrator to run or promote again."
+        "so it is not used. Restore it from a backup, or ask the administrator for a new run."
     ).format(name=path.name)

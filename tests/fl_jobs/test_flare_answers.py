@@ -7,6 +7,7 @@ import pytest
 
 from fl_jobs.flare import wire
 from fl_jobs.flare.answers import Answers
+from fl_jobs.flare.presence import GONE_AFTER_S, STARTING_S, Presence
 from fl_jobs.messages import Contribution, TaskOrder
 from tests.fl_jobs.test_flare_outgoing import SPEC, W
 
@@ -48,6 +49,30 @@ def test_a_slow_site_gets_three_times_the_time_of_the_others_and_the_grace(answe
 def test_too_few_answers_are_waited_for(answers):
     answer(answers, "a")
     assert not answers.are_enough(10_000.0)
+
+
+def test_too_few_that_can_still_answer_end_the_wait(answers):
+    assert not answers.cannot_suffice(gone=set())
+    assert not answers.cannot_suffice(gone={"c"})
+    assert answers.cannot_suffice(gone={"b", "c"})
+    answer(answers, "a")
+    answer(answers, "b")
+    assert not answers.cannot_suffice(gone={"b", "c"})  # its answer is in
+
+
+def test_a_site_is_gone_when_its_job_process_is_silent_although_its_client_came_back():
+    now = [0.0]
+    told = []
+    communicator = SimpleNamespace(client_is_active=lambda *words: told.append(words))
+    presence = Presence(clock=lambda: now[0])
+    presence.watch(communicator)
+    communicator.client_is_active("a", "jobHeartbeat", None)
+    assert told == [("a", "jobHeartbeat", None)]  # NVFlare still hears it
+    now[0] = GONE_AFTER_S + 1
+    communicator.client_is_active("b", "getTask", None)
+    assert presence.gone(TARGETS) == {"a"}  # c is still starting
+    now[0] = STARTING_S + 1
+    assert presence.gone(TARGETS) == TARGETS
 
 
 def test_a_site_that_missed_the_last_order_does_not_hold_up_the_others():

@@ -1,11 +1,14 @@
 """What a process loads and how it starts: told from outside, in a process of its own."""
 
 import base64
+import fcntl
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -87,3 +90,27 @@ def test_the_portal_is_set_up_once_and_another_master_key_is_refused(tmp_path):
         CONSILIUM_MASTER_KEY=base64.b64encode(b"w" * 32).decode(),
     )
     assert "consilium.E001" in checked.stderr
+
+
+def test_supervision_starts_nothing_that_could_only_fail(tmp_path):
+    first = python(tmp_path, "manage.py", "setup_platform")
+    assert first.returncode == 0, first.stderr
+    home = tmp_path / "portal"
+    supervision = ["-m", "infra.supervision", "--home", str(home)]
+    supervision += ["--web-port", "1", "--agents-port", "2", "--flare-port", "3"]
+    for key, words in (
+        ("", "CONSILIUM_MASTER_KEY is not set"),
+        (base64.b64encode(b"w" * 32).decode(), "not the key this portal was set up with"),
+    ):
+        refused = python(tmp_path, *supervision, CONSILIUM_MASTER_KEY=key)
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        assert refused.stderr.startswith("CONSILIUM_MASTER_KEY")
+        assert words in refused.stderr
+    with (home / "supervision.lock").open("w") as lock:  # another supervisor of this home lives
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mine = {"pid": os.getpid(), "created": psutil.Process().create_time()}
+        (home / "processes.json").write_text(json.dumps({"web": mine}))
+        second = python(tmp_path, *supervision)
+    assert second.returncode == 2
+    assert "is running already" in second.stderr  # and this process, which the record names, still lives

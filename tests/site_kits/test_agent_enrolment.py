@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from site_kits.agent import preflight
+from site_kits.agent.__main__ import main
 from site_kits.agent.enrolment import enrol, load_or_make_key, stored_identity
-from site_kits.agent.portal import PortalDoor, PortalUnreachableError
+from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
 from site_kits.errors import AgentError, SiteKitError
 from site_kits.provisioning.ca import create_ca
 from tests.site_kits.site_doubles import SITE, Portal, unpack_kit
@@ -125,6 +126,21 @@ def test_a_damaged_site_json_is_a_sentence(home):
     home.site_json.write_text("{")
     with pytest.raises(SiteKitError, match="kit"):
         preflight.load_manifest(home)
+
+
+def test_a_damaged_token_leads_to_a_new_kit(home, door, monkeypatch):
+    def refuse(*_arguments):
+        raise PortalRefusedError("token: too short.", status=422, code="invalid")
+
+    monkeypatch.setattr(door, "enrol", refuse)
+    with pytest.raises(AgentError, match=r"token: too short.*new kit"):
+        enrol(home, preflight.load_manifest(home), door)
+    assert home.token.exists()
+
+
+def test_only_a_folder_below_data_is_registered(home, capsys):
+    assert main(["--home", str(home.root), "register", "../elsewhere"]) == 2
+    assert "Give its name without a path" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_a_sentence(home, monkeypatch):

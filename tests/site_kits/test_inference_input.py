@@ -56,7 +56,7 @@ def test_what_is_wrong_with_a_row_is_named(tabular, record, words):
 
 
 def test_nan_and_infinity_are_refused_by_name(tabular):
-    for value in ("NaN", "Infinity", "1e300"):
+    for value in ("NaN", "Infinity", "1e300", "9" * 400):
         raw = f'{{"records": [{{"a": 1, "b": {value}}}]}}'
         answer = tabular.ask(content=raw, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422
@@ -75,6 +75,7 @@ def test_a_csv_file_is_answered_row_by_row(tabular):
         (b"a,b\n1,\n", "Record 1 lacks b"),
         (b"a,b\n1,nan\n", "b must be a number"),
         (b"a,b\n1,2,3\n", "more cells"),
+        (b"a,b, a\n1,2,3\n", "names a more than once"),
         (b"a,b\n", "no rows"),
         (b"\xff\xfe\x00", "not CSV in UTF-8"),
     ],
@@ -106,6 +107,16 @@ def test_images_over_the_limit_together_are_refused(image):
 @pytest.mark.parametrize("content", [b"", b"GIF89a" + bytes(20), b"not an image", noise()[:900]])
 def test_a_file_that_is_no_image_is_refused(image, content):
     answer = image.ask(files={"file": ("x.png", content)})
+    assert answer.status_code == 422
+
+
+def test_a_damaged_tiff_is_refused_whatever_its_decoder_raises(image):
+    buffer = io.BytesIO()
+    Image.new("L", (40, 30)).save(buffer, "TIFF")
+    damaged = bytearray(buffer.getvalue())
+    offsets = damaged.index(struct.pack("<HHI", 273, 4, 1))  # tag StripOffsets
+    damaged[offsets + 2] = 11  # said to be a float: Pillow raises TypeError
+    answer = image.ask(files={"file": ("x.tiff", bytes(damaged))})
     assert answer.status_code == 422
 
 

@@ -10,12 +10,18 @@ from platform_web.audit import services as audit
 from platform_web.training.errors import StudyError
 from platform_web.training.models import Study
 
+RESERVED_SLUGS = frozenset({"add"})  # stands below /studies/ itself
+
 
 @transaction.atomic
 def open_study(
     *, actor: User, slug: str, title: str, purpose: str, dataset: str, task: TaskSpec, teaching: bool
 ) -> Study:
     """Open a study. Raises StudyError when the name is taken or a part of the description is not usable."""
+    if slug in RESERVED_SLUGS:
+        raise StudyError(
+            _("“%(slug)s” is a page of the portal itself. Choose another short name.") % {"slug": slug}
+        )
     try:
         StudySpec(slug=slug, purpose=purpose, dataset=dataset, task=task, teaching=teaching)
     except ValidationError as error:

@@ -160,6 +160,9 @@ def test_a_site_cannot_sign_as_another(enrolled, key, make_site):
         {"datasets": [{}] * 51},
         {"inference": {"url": "javascript:alert(1)"}},
         {"client": {"restarts": -1}},
+        {"certificate_days_left": float("nan")},
+        {"started_at": float("inf")},
+        {"agent_version": "1\x00"},
     ],
 )
 def test_a_bad_report_is_422_and_changes_nothing(enrolled, key, change):

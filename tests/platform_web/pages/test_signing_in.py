@@ -69,6 +69,12 @@ def test_the_language_follows_the_switch(client, ann):
     assert '<html lang="zh-hans">' in client.get("/").content.decode()
 
 
+def test_a_request_under_a_foreign_name_is_a_sentence(client, db):
+    answer = client.get("/accounts/login/", headers={"host": "rebound.example"})
+    assert answer.status_code == 400
+    assert "Nothing was changed" in answer.content.decode()
+
+
 def test_a_visitor_of_a_page_that_is_not_there_gets_a_page(client, db):
     answer = client.get("/nowhere/")
     assert answer.status_code == 404

@@ -44,7 +44,9 @@ def test_adding_a_site_shows_its_link_once(administrator, link):
     assert token not in administrator.get("/sites/st-anna/").content.decode()
 
 
-@pytest.mark.parametrize("name", ["", "St-Anna", "-anna", "anna_b", "server", "a" * 64, "anna\n"])
+@pytest.mark.parametrize(
+    "name", ["", "St-Anna", "-anna", "anna_b", "server", "add", "cards", "a" * 64, "anna\n"]
+)
 def test_a_bad_name_is_a_sentence_and_changes_nothing(administrator, name):
     answer = administrator.post("/sites/add/", FIELDS | {"name": name})
     if name == "anna\n":  # the browser's line end is white space, which is trimmed

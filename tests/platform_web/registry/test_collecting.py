@@ -113,6 +113,17 @@ def test_a_run_without_a_finish_says_why(run, tmp_path):
     assert Round.objects.filter(run=run).count() == 3
 
 
+def test_a_run_whose_server_died_says_so(run, tmp_path):
+    flare = FakeFlare()
+    flare.status = "FINISHED:ABANDONED"
+    flare.leave_results(tmp_path / "short", lines()[:-1], {})
+    tasks.collect(str(run.pk), flare)
+    run.refresh_from_db()
+    assert run.state == Run.State.FAILED
+    assert "server stopped in the middle of the run" in run.error
+    assert Round.objects.filter(run=run).count() == 3
+
+
 def test_a_site_reads_only_shared_parts_of_its_own_runs(run, flare, make_site):
     tasks.collect(str(run.pk), flare)
     stranger = make_site("site-x")

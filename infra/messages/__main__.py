@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from infra.messages.catalogue import Entry, mo_bytes, read_po, write_po
@@ -12,12 +13,19 @@ SITE = REPOSITORY / "site_kits/locale/zh_Hans/LC_MESSAGES/consilium_site.po"
 
 
 def merge(old: list[Entry], found: Mapping[Message, str]) -> list[Entry]:
-    """What the sources say now: known translations are kept, new sentences empty, others gone."""
+    """What the sources say now: known translations are kept, new sentences empty, others gone.
+
+    A sentence that was reworded brings its former translation, marked fuzzy: not compiled until checked.
+    """
     known = {entry.msgid: entry for entry in old}
+    said = {msgid for msgid, _plural in found}
+    gone = [msgid for msgid in known if msgid not in said]
     entries = []
     for (msgid, plural), place in found.items():
-        before = known.get(msgid, Entry(msgid))
-        entries.append(Entry(msgid, plural, before.translation, place, before.flags))
+        before, flags = known.get(msgid, Entry(msgid)), []
+        if msgid not in known and (near := get_close_matches(msgid, gone, n=1, cutoff=0.8)):
+            before, flags = known[near[0]], ["fuzzy"]
+        entries.append(Entry(msgid, plural, before.translation, place, flags or before.flags))
     return entries
 
 

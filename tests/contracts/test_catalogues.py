@@ -7,7 +7,7 @@ import pytest
 
 from fl_jobs import catalog
 from infra.messages.__main__ import PORTAL, SITE, merge
-from infra.messages.catalogue import mo_bytes, read_po, write_po
+from infra.messages.catalogue import Entry, mo_bytes, read_po, write_po
 from infra.messages.sources import read_portal, read_site
 
 BOTH = pytest.mark.parametrize(
@@ -71,3 +71,13 @@ def test_what_is_known_stays_and_what_is_new_waits(tmp_path):
     merged = merge(read_po(path), found)
     assert [entry.translation for entry in merged] == ["%(n)s 次", "", "“甲”\n"]
     assert merged[0].places == "y.py"
+
+
+def test_a_reworded_sentence_brings_its_translation_to_be_checked_and_does_not_speak_before():
+    old = [Entry("Start the run again.", translation="请重新启动训练任务。")]
+    reworded = merge(old, {("Start the run once again.", ""): "x.py", ("Another thing.", ""): "x.py"})
+    assert [(entry.translation, entry.flags) for entry in reworded] == [
+        ("请重新启动训练任务。", ["fuzzy"]),
+        ("", []),
+    ]
+    assert "请重新" not in mo_bytes(reworded).decode(errors="ignore")

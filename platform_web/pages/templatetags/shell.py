@@ -9,6 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from fl_jobs import catalog
 from platform_web.accounts.models import Membership
 from platform_web.accounts.scope import role_of
 from platform_web.pages.navigation import Link, links_for
@@ -101,6 +102,27 @@ def signed(value: Any) -> str:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "–"
     return f"{value:+.3f}".replace("-", "−")
+
+
+@register.filter
+def measure(name: str) -> str:
+    """The name of a metric in words."""
+    words = {"balanced_accuracy": _("balanced accuracy")}
+    return words.get(name) or humanised(name)
+
+
+@register.filter
+def data_kind(kind: str) -> str:
+    """The kind of a data set or task in words."""
+    words = {"tabular": _("Table (CSV)"), "image": _("Images"), "text": _("Texts")}
+    return words.get(kind, kind)
+
+
+@register.filter
+def catalog_title(name: str) -> str:
+    """The title of an algorithm or model of the catalog."""
+    entry = catalog.ALGORITHMS.get(name) or catalog.MODELS.get(name)
+    return _(entry.title) if entry else name
 
 
 @register.filter

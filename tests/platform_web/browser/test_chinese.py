@@ -1,4 +1,4 @@
-"""The 中文 button: afterwards nothing of the catalogue stands in English on any page, and nothing overflows."""
+"""The 中文 button: then nothing of the catalogue stands in English on any page, and nothing overflows."""
 
 import re
 

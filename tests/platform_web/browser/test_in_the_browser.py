@@ -188,11 +188,15 @@ def test_every_failure_is_a_sentence(open_as, place):
     place.inference.status, place.inference.answer = 401, {"title": "No", "detail": "The ticket is over."}
     page.click("#ask-button")
     page.wait_for_selector("text=did not accept the ticket")
+    place.inference.status, place.inference.answer = 409, {"detail": "Its file was altered on the disk."}
+    page.click("#ask-button")
+    page.wait_for_selector("text=Its file was altered on the disk.")
+    assert "try again" not in page.inner_text("#problem")  # waiting would not help
     place.inference.shutdown()
     place.inference.server_close()
     page.click("#ask-button")
     page.wait_for_selector("text=cannot be reached from this computer")
-    # the browser itself writes these two into its console; the page cannot keep it from doing so
+    # the browser itself writes these into its console; the page cannot keep it from doing so
     page.said[:] = [text for text in page.said if "Failed to load resource" not in text]
 
 

@@ -131,7 +131,7 @@ document.addEventListener("DOMContentLoaded", () => {
     let answer = {};
     try { answer = await response.json(); } catch { /* not JSON: the status decides below */ }
     if (!response.ok) {
-      const told = { 401: words.refused, 403: words.refused, 404: words.not_ready, 409: words.not_ready, 413: words.too_large, 503: words.not_ready };
+      const told = { 401: words.refused, 403: words.refused, 404: words.not_ready, 413: words.too_large, 503: words.not_ready };
       const detail = answer.detail || answer.title || "";
       throw new Sentence([told[response.status] || words.failed, detail].filter(Boolean).join(" "));
     }

@@ -13,7 +13,7 @@ endif
 STUDY ?= $(if $(CONSILIUM_DATA),histology,cytology)
 STUDIES ?= cytology $(if $(CONSILIUM_DATA),histology)
 
-.PHONY: help demo demo-check test check fmt prove bench clean
+.PHONY: help demo demo-check test check fmt messages prove bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,6 +42,9 @@ check: .venv/installed ## lint, types, import contracts, migrations
 fmt: .venv/installed ## format and fix what can be fixed
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+messages: .venv/installed ## bring the Chinese catalogues up to date; names what is not translated
+	@$(PY) -m infra.messages
 
 prove: .venv/installed ## every claim as figure, bound, PASS or FAIL (TOPIC=main-job, FULL=1 for all of it)
 	@$(PY) -m tests.prove $(TOPIC) $(if $(FULL),--full)

@@ -140,7 +140,7 @@ class Journey:
     def follow_run(self) -> None:
         """Wait for the run to end; say each committed round. Raises MachineError when it failed."""
         dana, said = self.person("data_scientist"), 0
-        for _ in self._patience(RUN_LIMIT_S, "the run to complete"):
+        for _ in self._patience(RUN_LIMIT_S, "the run to complete", pause_s=2):
             self.run = dana.json(f"/runs/{self.run_id}/data.json")
             for row in self.run["rounds"][said:]:
                 self.say(f"round {row['number']} of {self.study.rounds} committed")
@@ -177,7 +177,7 @@ class Journey:
             answer = httpx.post(f"{ticket['url']}/v1/predict", headers=headers, timeout=30, **request)
             if answer.status_code == 200:
                 break
-            if answer.status_code not in {409, 503}:
+            if answer.status_code not in {404, 409, 503}:
                 raise RefusedError(f"{site.name} refused to answer: {answer.text[:300]}")
         result: dict[str, Any] = answer.json()
         return result
@@ -211,12 +211,14 @@ class Journey:
         ).json()  # fmt: skip
         return {"entries": answer["entries"], "verified": answer["verified"]}
 
-    def _patience(self, limit_s: float, what: str | Callable[[], str]) -> Iterator[None]:
+    def _patience(
+        self, limit_s: float, what: str | Callable[[], str], *, pause_s: float = 0.5
+    ) -> Iterator[None]:
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             self.machine.check_alive()
             yield
-            time.sleep(0.5)
+            time.sleep(pause_s)
         waited_for = what if isinstance(what, str) else what()
         raise MachineError(f"Waited {limit_s:.0f} s for {waited_for}. Logs are below {self.machine.folder}.")
 

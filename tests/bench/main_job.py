@@ -71,9 +71,15 @@ def measure(study: Any, folder: Path) -> dict[str, Any]:
         journey.open_study_and_run("dbe")
         while len(journey.person("data_scientist").json(f"/runs/{journey.run_id}/data.json")["rounds"]) < 2:
             time.sleep(0.5)
-        memory = rss_by_kind(machine)
+        memory, before = rss_by_kind(machine), cpu_by_kind(machine)
+        began = time.monotonic()
+        rounds_home = machine.portal_home / "flare" / "server" / "rounds" / journey.run_id
+        while '"kind": "validate"' not in (rounds_home / "journal.jsonl").read_text():
+            time.sleep(1)
+        after, seconds = cpu_by_kind(machine), time.monotonic() - began
+        cpu = {kind: round((after[kind] - before.get(kind, 0)) / seconds, 2) for kind in after}
         journey.follow_run()
-        rounds = round_seconds(machine.portal_home / "flare" / "server" / "rounds" / journey.run_id)
+        rounds = round_seconds(rounds_home)
         homes = [machine.sites_home / site.name for site in study.sites]
         spec = RunSpec.model_validate_json(next(homes[0].glob("personal/**/run_spec.json")).read_text())
     finally:
@@ -87,6 +93,7 @@ def measure(study: Any, folder: Path) -> dict[str, Any]:
         "bare_round_s": round(bare, 2),
         "round_over_bare": round(median(rounds) / bare, 3),
         "rss_mb": memory,
+        "cores_while_training": cpu,
     }
 
 
@@ -97,14 +104,28 @@ def round_seconds(folder: Path) -> list[float]:
     return [later - earlier for earlier, later in pairwise(times)]
 
 
+def kind_of(process: psutil.Process) -> str:
+    words = " ".join(process.cmdline())
+    return next((name for word, name in KINDS.items() if word in words), "other")
+
+
 def rss_by_kind(machine: Machine) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for process in machine.processes():
         with suppress(psutil.Error):
-            words = " ".join(process.cmdline())
-            kind = next((name for word, name in KINDS.items() if word in words), "other")
-            found.setdefault(kind, []).append(process.memory_info().rss // 2**20)
+            found.setdefault(kind_of(process), []).append(process.memory_info().rss // 2**20)
     return {kind: sorted(sizes, reverse=True) for kind, sizes in sorted(found.items())}
+
+
+def cpu_by_kind(machine: Machine) -> dict[str, float]:
+    """CPU seconds so far, and those of this driver, which acts as the people."""
+    found = {"the driver": time.process_time()}
+    for process in machine.processes():
+        with suppress(psutil.Error):
+            used = process.cpu_times()
+            kind = kind_of(process)
+            found[kind] = found.get(kind, 0.0) + used.user + used.system
+    return found
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -113,6 +134,8 @@ def show(figures: dict[str, Any]) -> None:
         table.add_row(name.replace("_", " "), str(figures[name]))
     for kind, sizes in figures["rss_mb"].items():
         table.add_row(f"RSS MB, {kind}", f"{sum(sizes)} in {len(sizes)}: {sizes}")
+    for kind, cores in figures["cores_while_training"].items():
+        table.add_row(f"cores while training, {kind}", str(cores))
     console.print(table)
 
 

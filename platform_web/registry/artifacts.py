@@ -6,19 +6,14 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from django.conf import settings
 from django.utils.translation import gettext as _
 
+from platform_web.federation import places
 from platform_web.outbox.errors import TransientError
 from platform_web.registry.errors import CollectionError
 
 MAX_FILE_BYTES = 2_000_000_000
 CHUNK_BYTES = 1 << 20
-
-
-def artifact_path(sha256: str) -> Path:
-    """Where the shared part with this digest lies or would lie."""
-    return Path(settings.CONSILIUM_HOME) / "artifacts" / "sha256" / sha256
 
 
 def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
@@ -49,7 +44,7 @@ def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
 
 def _is_stored(digest: str) -> bool:
     """A file cut off or altered on disk is written again."""
-    path = artifact_path(digest)
+    path = places.artifact(digest)
     return path.is_file() and _sha256_of(path) == digest
 
 
@@ -60,7 +55,7 @@ def _sha256_of(path: Path) -> str:
 
 def _store(source: Path, digest: str) -> None:
     """Write, fsync, rename, fsync the folder; the bytes written are hashed again on their way."""
-    target = artifact_path(digest)
+    target = places.artifact(digest)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".part-", dir=target.parent)
     scratch, seen = Path(name), hashlib.sha256()

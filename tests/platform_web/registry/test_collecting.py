@@ -3,8 +3,8 @@ import hashlib
 import pytest
 
 from platform_web.audit.models import AuditEvent
+from platform_web.federation import places
 from platform_web.registry import selectors, tasks
-from platform_web.registry.artifacts import artifact_path
 from platform_web.registry.models import ModelVersion, SiteModel
 from platform_web.training import services as training
 from platform_web.training.models import Round, Run
@@ -53,7 +53,7 @@ def test_what_was_not_followed_is_read_from_the_result(run, flare):
 def test_shared_parts_lie_under_their_digest(run, flare):
     tasks.collect(str(run.pk), flare)
     for digest, content in FILES.items():
-        assert artifact_path(digest).read_bytes() == content
+        assert places.artifact(digest).read_bytes() == content
     assert set(ModelVersion.objects.filter(run=run).values_list("arm", flat=True)) == set(world.ARMS)
 
 
@@ -65,11 +65,11 @@ def test_collecting_twice_doubles_nothing(run, flare):
 
 
 def test_a_worker_killed_after_the_files_goes_on_where_it_was(run, flare):
-    artifact_path(SHARED["global"]).parent.mkdir(parents=True)
-    artifact_path(SHARED["global"]).write_bytes(b"half")  # a torn file under the right name
+    places.artifact(SHARED["global"]).parent.mkdir(parents=True)
+    places.artifact(SHARED["global"]).write_bytes(b"half")  # a torn file under the right name
     tasks.collect(str(run.pk), flare)
-    assert artifact_path(SHARED["global"]).read_bytes() == b"shared global"
-    assert not [path for path in artifact_path("x").parent.iterdir() if path.name.startswith(".")]
+    assert places.artifact(SHARED["global"]).read_bytes() == b"shared global"
+    assert not [path for path in places.artifact("x").parent.iterdir() if path.name.startswith(".")]
 
 
 def test_a_missing_shared_part_registers_nothing(run, tmp_path):
@@ -88,7 +88,7 @@ def test_an_altered_shared_part_registers_nothing(run, tmp_path):
     tasks.collect(str(run.pk), flare)
     run.refresh_from_db()
     assert run.state == Run.State.FAILED
-    assert not artifact_path(SHARED["global"]).exists()
+    assert not places.artifact(SHARED["global"]).exists()
 
 
 def test_sites_that_contradict_the_server_register_nothing(run, tmp_path):

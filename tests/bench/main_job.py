@@ -71,13 +71,8 @@ def measure(study: Any, folder: Path) -> dict[str, Any]:
         journey.open_study_and_run("dbe")
         while len(journey.person("data_scientist").json(f"/runs/{journey.run_id}/data.json")["rounds"]) < 2:
             time.sleep(0.5)
-        memory, before = rss_by_kind(machine), cpu_by_kind(machine)
-        began = time.monotonic()
         rounds_home = machine.portal_home / "flare" / "server" / "rounds" / journey.run_id
-        while '"kind": "validate"' not in (rounds_home / "journal.jsonl").read_text():
-            time.sleep(1)
-        after, seconds = cpu_by_kind(machine), time.monotonic() - began
-        cpu = {kind: round((after[kind] - before.get(kind, 0)) / seconds, 2) for kind in after}
+        memory, cpu = rss_by_kind(machine), cores_until_trained(machine, rounds_home)
         journey.follow_run()
         rounds = round_seconds(rounds_home)
         homes = [machine.sites_home / site.name for site in study.sites]
@@ -95,6 +90,15 @@ def measure(study: Any, folder: Path) -> dict[str, Any]:
         "rss_mb": memory,
         "cores_while_training": cpu,
     }
+
+
+def cores_until_trained(machine: Machine, rounds_home: Path) -> dict[str, float]:
+    """Cores in use by each kind of process from now to the last round."""
+    before, began = cpu_by_kind(machine), time.monotonic()
+    while '"kind": "validate"' not in (rounds_home / "journal.jsonl").read_text():
+        time.sleep(1)
+    after, seconds = cpu_by_kind(machine), time.monotonic() - began
+    return {kind: round((after[kind] - before.get(kind, 0)) / seconds, 2) for kind in after}
 
 
 def round_seconds(folder: Path) -> list[float]:

@@ -20,6 +20,7 @@ from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
+from site_kits.ports import is_free
 from site_kits.site_home import SiteHome, read_state, write_state
 from site_kits.translation import _
 
@@ -165,7 +166,7 @@ class Agent:
                 raise AgentError(
                     _("CONSILIUM_INFERENCE_PORT must be a port number, not {x}.").format(x=wished)
                 )
-            if not _is_free(host, int(wished)):
+            if not is_free(host, int(wished)):
                 raise AgentError(
                     _(
                         "Port {port} for predictions is taken by another program. End that one or set "
@@ -174,22 +175,12 @@ class Agent:
                 )
             return int(wished)
         port = read_state(remembered).get("port")
-        if not isinstance(port, int) or not _is_free(host, port):
+        if not isinstance(port, int) or not is_free(host, port):
             with socket.socket() as probe:
                 probe.bind((host, 0))
                 port = int(probe.getsockname()[1])
             write_state(remembered, {"port": port})
         return port
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 def stop_on_signals(agent: Agent) -> None:

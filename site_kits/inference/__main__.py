@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import signal
-import socket
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from granian.server.embed import Server
 from site_kits.errors import SiteKitError
 from site_kits.inference.app import create_app
 from site_kits.manifest import KitManifest
+from site_kits.ports import is_free
 from site_kits.site_home import SiteHome
 from site_kits.translation import _
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SiteKitError as exc:
         sys.stderr.write(f"{exc}\n")
         return EXIT_REFUSED
-    if not _is_free(parsed.host, parsed.port):
+    if not is_free(parsed.host, parsed.port):
         sentence = _("Port {port} is taken by another program. Set CONSILIUM_INFERENCE_PORT to a free one.")
         sys.stderr.write(sentence.format(port=parsed.port) + "\n")
         return EXIT_REFUSED
@@ -68,16 +68,6 @@ def known_hosts(host: str, url: str) -> frozenset[str] | None:
         return None
     public = urlsplit(url).hostname
     return frozenset({*_LOOPBACK, host} | ({public} if public else set()))
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 if __name__ == "__main__":

@@ -85,12 +85,6 @@ def verdict_pill(verdict: str) -> SafeString:
 
 
 @register.filter
-def lookup(mapping: Any, key: str) -> Any:
-    """``mapping[key]``, or nothing."""
-    return mapping.get(key) if isinstance(mapping, dict) else None
-
-
-@register.filter
 def figure(value: Any) -> str:
     """Three decimals; a dash for what is not known."""
     return f"{value:.3f}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"

@@ -43,7 +43,11 @@ class HyperParameter:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """How sites learn together. ``fold`` is the torch-free server step, as ``module:function``."""
+    """How sites learn together.
+
+    ``fold`` is the torch-free server step, as ``module:function``. ``needs_masking``: parts of a site's
+    personal model enter the sums (FedCP's heads), and whoever sees one site's update could recover them.
+    """
 
     name: str
     title: str
@@ -52,6 +56,7 @@ class Algorithm:
     hyper_parameters: tuple[HyperParameter, ...]
     fold: str = "fl_jobs.aggregation:fold_mean"
     kinds: tuple[str, ...] = KINDS
+    needs_masking: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,18 @@ def validate_hyper_parameters(
     if kind is not None and kind not in entry.kinds:
         raise SpecError(f"{entry.title} does not fit {kind} tasks. Choose another algorithm.")
     return _fill(entry.title, entry.hyper_parameters, values, kind)
+
+
+def check_masking(algorithm: str, *, secure_aggregation: bool) -> None:
+    """Refuse an algorithm whose sums hold personal parts when the server would see single updates.
+
+    Raises SpecError.
+    """
+    if ALGORITHMS[algorithm].needs_masking and not secure_aggregation:
+        raise SpecError(
+            f"{ALGORITHMS[algorithm].title} sends personal parts inside masked sums only; without "
+            "secure aggregation the server could recover them. Keep it on, or choose another algorithm."
+        )
 
 
 def validate_model(model: str, values: Mapping[str, Value], kind: str) -> dict[str, int | float]:

@@ -6,14 +6,15 @@ is resumed (start round, epoch, NVFlare job id, signature files) is not part of 
 
 import hashlib
 import json
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Arm = Literal["local", "global", "personal"]
 TaskKind = Literal["tabular", "image", "text"]
 Lane = Literal["samples", "one"]
 HyperValue = bool | int | float | str
+COHORT_MIN = 3  # fewest sites under masks, by FLSA-1
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 
 
@@ -70,9 +71,26 @@ class TensorSpec(_Frozen):
 
 
 class PolicySpec(_Frozen):
-    """What this run promises about what the server sees."""
+    """What this run promises about what the server sees.
 
-    secure_aggregation: bool = False  # arrives with FLSA-1; until then the server sees updates
+    ``weight_max`` bounds a site's number of training cases: FLSA-1 sizes its ring with it. It is a power of
+    two, so that the specification says less about the largest site than the exact number would.
+    """
+
+    secure_aggregation: bool = True
+    weight_max: int = Field(default=2**16, ge=2**10, le=2**24)
+
+    @field_validator("weight_max")
+    @classmethod
+    def _is_power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError("weight_max must be a power of two")
+        return value
+
+    @property
+    def server_sees_updates(self) -> bool:
+        """Said to every site and on every page of a run without masks."""
+        return not self.secure_aggregation
 
 
 class RunSpec(_Frozen):
@@ -91,6 +109,13 @@ class RunSpec(_Frozen):
     min_sites: int = Field(ge=2, le=1000)
     tensors: tuple[TensorSpec, ...] = ()
     policy: PolicySpec = PolicySpec()
+
+    @model_validator(mode="after")
+    def _masks_need_three(self) -> Self:
+        # with two sites each subtracts its own update from the sum and has the other's
+        if self.policy.secure_aggregation and self.min_sites < COHORT_MIN:
+            raise ValueError(f"secure aggregation needs min_sites of at least {COHORT_MIN}")
+        return self
 
     def arms(self) -> tuple[Arm, ...]:
         """The arms this run trains; a run of FedAvg or local-only has no third one."""

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 from fl_jobs.data import register
-from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec
+from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
 from fl_jobs.simulate import with_tensors
 
 LABELS = ("benign", "malignant")
@@ -43,7 +43,9 @@ def features() -> tuple[str, ...]:
     return tuple(str(np.str_(name)).replace(" ", "_") for name in load_breast_cancer().feature_names)
 
 
-def run_spec(*, rounds: int, algorithm: str = "dbe", min_sites: int = 2, epochs: int = 1) -> RunSpec:
+def run_spec(
+    *, rounds: int, algorithm: str = "dbe", min_sites: int = 2, epochs: int = 1, masked: bool = False
+) -> RunSpec:
     """A run over the cytology cases with the tensors its algorithms share."""
     task = TaskSpec(kind="tabular", labels=LABELS, features=features())
     spec = RunSpec(
@@ -53,6 +55,7 @@ def run_spec(*, rounds: int, algorithm: str = "dbe", min_sites: int = 2, epochs:
         model=ModelSpec(name="tabular_mlp"),
         rounds=rounds,
         seed=7,
-        min_sites=min_sites,
+        min_sites=max(min_sites, 3) if masked else min_sites,
+        policy=PolicySpec(secure_aggregation=masked),
     )
     return with_tensors(spec)

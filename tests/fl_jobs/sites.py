@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fl_jobs.data import register
-from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec
+from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
 from fl_jobs.simulate import with_tensors
 
 FEATURES = tuple(f"f{number}" for number in range(6))
@@ -24,7 +24,7 @@ SMALL = {
 }
 
 
-def make_spec(algorithm="dbe", task=TABULAR, rounds=2, seed=7, **hyper_parameters):
+def make_spec(algorithm="dbe", task=TABULAR, rounds=2, seed=7, masked=False, **hyper_parameters):
     spec = RunSpec(
         study=StudySpec(slug="study", purpose="test", dataset="cases", task=task),
         algorithm=algorithm,
@@ -32,7 +32,8 @@ def make_spec(algorithm="dbe", task=TABULAR, rounds=2, seed=7, **hyper_parameter
         model=ModelSpec(name=MODELS[task.kind], arguments=SMALL[task.kind]),
         rounds=rounds,
         seed=seed,
-        min_sites=2,
+        min_sites=3 if masked else 2,
+        policy=PolicySpec(secure_aggregation=masked),
     )
     return with_tensors(spec)
 

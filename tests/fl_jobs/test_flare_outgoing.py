@@ -13,7 +13,7 @@ from fl_jobs.flare import wire
 from fl_jobs.flare.outgoing import check_outgoing
 from fl_jobs.flare.site_filter import SharedTensorFilter
 from fl_jobs.messages import Contribution, TaskOrder
-from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec, TensorSpec
+from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
 
 SPEC = RunSpec(
     study=StudySpec(
@@ -28,6 +28,7 @@ SPEC = RunSpec(
     rounds=3,
     seed=1,
     min_sites=2,
+    policy=PolicySpec(secure_aggregation=False),
     tensors=(
         TensorSpec(arm="global", phase="train", name="w", shape=(2, 3)),
         TensorSpec(arm="personal", phase="feature_mean", name="mean", shape=(4,)),

@@ -8,7 +8,7 @@ import pytest
 from fl_jobs.errors import SpecError
 from fl_jobs.packaging.job import read_spec, write_job
 from fl_jobs.packaging.manifest import JobManifest, verify_job
-from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec, TensorSpec
+from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
 from site_kits.provisioning.flare_policy import CLASS_ALLOW_LIST, SCOPE
 
 RUN_ID = "0f9f9a44-6f2e-4e0e-9f1f-1d5c9e1f2a3b"
@@ -30,6 +30,7 @@ def spec() -> RunSpec:
         rounds=3,
         seed=1,
         min_sites=2,
+        policy=PolicySpec(secure_aggregation=False),
         tensors=(TensorSpec(arm="global", phase="train", name="w", shape=(2, 3)),),
     )
 

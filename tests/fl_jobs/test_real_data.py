@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_breast_cancer
 
 from fl_jobs.data import load_part, register
-from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec
+from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
 from fl_jobs.simulate import run_in_process
 from tests.fl_jobs.sites import LABELS, write_table
 
@@ -48,6 +48,7 @@ def run(homes, task, model, rounds):
         rounds=rounds,
         seed=1,
         min_sites=2,
+        policy=PolicySpec(secure_aggregation=False),
     )
     return run_in_process(spec, homes)
 

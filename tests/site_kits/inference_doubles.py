@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec
+from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
 from site_kits.agent import preflight
 from site_kits.inference.app import create_app
 from site_kits.site_home import ServeOrder, write_state
@@ -85,6 +85,7 @@ class Served:
             rounds=2,
             seed=1,
             min_sites=2,
+            policy=PolicySpec(secure_aggregation=False),
         )
         self.order = ServeOrder(
             promotion=7,

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from fl_jobs.catalog import validate_hyper_parameters
-from fl_jobs.packaging.spec import ModelSpec, RunSpec, StudySpec, TaskSpec
+from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
 from fl_jobs.simulate import run_in_process
 from site_kits.agent.datasets import register_all
 from site_kits.site_home import ServeOrder, write_state
@@ -40,6 +40,7 @@ def trained(authority, tmp_path_factory):
         rounds=1,
         seed=1,
         min_sites=2,
+        policy=PolicySpec(secure_aggregation=False),
     )
     journal = run_in_process(spec, {name: home.root for name, home in homes.items()})
     finish = journal[-1]["sites"][SITE]

@@ -27,3 +27,11 @@ class AggregationError(FLJobError):
 
 class SiteHomeError(FLJobError):
     """A site's job process does not find the site's folder."""
+
+
+class StaleEpochError(FLJobError):
+    """A later submission of the same run writes here now; this one may not any more."""
+
+
+class AlreadyCommittedError(FLJobError):
+    """A round, or what it names, is on disk already and counts once."""

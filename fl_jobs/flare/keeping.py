@@ -8,7 +8,7 @@ from typing import Any
 from fl_jobs.flare.journal import JOURNAL, RunFolder, round_file
 from fl_jobs.messages import Commit, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
-from fl_jobs.tensor_files import encode_tensors, shared_part, write_bytes, write_tensors
+from fl_jobs.tensor_files import encode_tensors, shared_part
 
 ARTIFACTS = Path("artifacts") / "sha256"
 RESULTS = "consilium"  # in the job's run folder, hence in download_job_result's workspace/
@@ -25,7 +25,7 @@ def commit_record(kept: RunFolder, spec: RunSpec, order: TaskOrder, commit: Comm
         parts = _shared_parts(spec, order.tensors)
         digests = {arm: hashlib.sha256(data).hexdigest() for arm, data in parts.items()}
         for arm, data in parts.items():
-            write_bytes(kept.folder / ARTIFACTS / digests[arm], data)
+            kept.write_artifact(ARTIFACTS / digests[arm], data)
         return {**record, "aggregate_sha256": digests}
     if not commit.tensors:
         return record
@@ -35,7 +35,7 @@ def commit_record(kept: RunFolder, spec: RunSpec, order: TaskOrder, commit: Comm
         record["aggregate_sha256"] = {arm: hashlib.sha256(data).hexdigest() for arm, data in parts.items()}
     else:
         record["file"] = f"phase-{order.header.get('arm')}-{order.header.get('phase')}.safetensors"
-    record["file_sha256"] = write_tensors(kept.folder / record["file"], commit.tensors)
+    record["file_sha256"] = kept.write_tensors(record["file"], commit.tensors)
     return record
 
 

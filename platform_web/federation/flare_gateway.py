@@ -21,6 +21,7 @@ from platform_web.federation.models import ServiceIdentity
 
 OPS, RUNS = "ops", "runs"
 JOURNAL_TOPIC = "consilium.journal"
+END_TOPIC = "consilium.end_at_boundary"
 LOGIN_TIMEOUT_S = 8.0
 COMMAND_TIMEOUT_S = 10.0
 SILENT_S = 25.0  # a client beats every 10 s; NVFlare itself forgets it after 30 s
@@ -69,6 +70,17 @@ class FlareGateway:
         if not isinstance(lines, list) or not isinstance(following, int):
             raise FlareRefusedError(_("The run's job on the NVFlare server does not answer as ours does."))
         return lines, following
+
+    def end_at_boundary(self, job_id: str, reason: str) -> None:
+        """Ask a running job to end before its next order; asked twice it ends once.
+
+        Raises FlareRefusedError when the job does not run or does not know this.
+        """
+        answer = self._call(
+            RUNS, lambda session: session.do_app_command(job_id, END_TOPIC, {"reason": reason})
+        )
+        if not isinstance(answer, dict) or answer.get("accepted") is not True:
+            raise FlareRefusedError(_("The run's job on the NVFlare server does not answer as ours does."))
 
     def job_status(self, job_id: str) -> str | None:
         """NVFlare's status, for example RUNNING or FINISHED:COMPLETED; None for an unknown job."""

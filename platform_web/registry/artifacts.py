@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from platform_web.federation import places
 from platform_web.outbox.errors import TransientError
-from platform_web.registry.errors import CollectionError
+from platform_web.registry.errors import CollectionError, MissingPartError
 
 MAX_FILE_BYTES = 2_000_000_000
 CHUNK_BYTES = 1 << 20
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 20
 def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
     """Copy the files of ``folder`` named by a wanted digest to the artifacts; each whole or not at all.
 
-    Raises CollectionError when one is missing, altered or too large.
+    Raises MissingPartError when one is missing, CollectionError when one is altered or too large.
     """
     for digest in sorted(set(wanted)):
         if _is_stored(digest):
@@ -27,11 +27,16 @@ def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
         source = next(
             (path for path in folder.rglob(digest) if path.is_file() and not path.is_symlink()), None
         )
-        if source is None or _sha256_of(source) != digest:
+        if source is None:
+            raise MissingPartError(
+                _("The result of the run lacks the shared part %(digest)s…. Nothing was registered.")
+                % {"digest": digest[:12]}
+            )
+        if _sha256_of(source) != digest:
             raise CollectionError(
                 _(
-                    "The result of the run lacks the shared part %(digest)s…. Nothing was "
-                    "registered; start the run again."
+                    "The shared part %(digest)s… was altered on its way. Nothing was registered; start the "
+                    "run again."
                 )
                 % {"digest": digest[:12]}
             )

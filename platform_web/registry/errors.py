@@ -11,5 +11,9 @@ class CollectionError(RegistryError):
     """What a run left behind is incomplete or contradicts itself."""
 
 
+class MissingPartError(CollectionError):
+    """A file that the journal names is not among the results; another job can hand it over."""
+
+
 class PromotionError(RegistryError):
     """A site's model cannot be promoted as asked; nothing was changed."""

@@ -87,7 +87,7 @@ def _site_model(version: ModelVersion, site: Site, report: SiteFinish) -> SiteMo
         site=site,
         round=report.files[arm].round,
         personal_sha256=report.files[arm].personal_sha256,
-        rows=report.rows,
+        rows=report.rows or {},
         cells=(report.cells or {}).get(arm),
         difference=(report.differences or {}).get(arm),
         absent_labels=report.absent_labels or [],

@@ -15,7 +15,8 @@ from platform_web.federation.errors import FlareRefusedError
 from platform_web.federation.flare_gateway import gateway
 from platform_web.registry import services
 from platform_web.registry.artifacts import store_shared_parts
-from platform_web.registry.errors import CollectionError
+from platform_web.registry.errors import CollectionError, MissingPartError
+from platform_web.training import interruptions
 from platform_web.training import services as training
 from platform_web.training.errors import JournalError
 from platform_web.training.journal import MAX_LINE_BYTES, FinishLine, read_line
@@ -30,14 +31,15 @@ class Flare(Protocol):
     def job_status(self, job_id: str) -> str | None: ...
 
 
-def collect_run(*, run_id: str) -> None:
+def collect_run(*, run_id: str, epoch: int = 1) -> None:
     """Fetch, verify and register the results of a run; the run's own journal says whether it finished."""
-    collect(run_id, gateway())
+    collect(run_id, epoch, gateway())
 
 
-def collect(run_id: str, flare: Flare) -> None:
+def collect(run_id: str, epoch: int, flare: Flare) -> None:
+    """What contradicts itself ends the run; what is merely not there is made again by another job."""
     run = Run.objects.get(pk=run_id)
-    if run.state != Run.State.COLLECTING:
+    if run.state != Run.State.COLLECTING or run.epoch != epoch:
         return
     downloads = Path(settings.CONSILIUM_HOME) / "flare" / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
@@ -47,25 +49,52 @@ def collect(run_id: str, flare: Flare) -> None:
         apply_journal(run, folder)
         run.refresh_from_db()
         if run.finish is None:
-            training.fail_run(
-                run_id=run_id, sentence=run.error or _no_finish(flare.job_status(run.nvflare_job_id))
-            )
+            _unfinished(run, _no_finish(flare.job_status(run.nvflare_job_id)))
             return
         finish: FinishLine = read_line(FinishLine, run.finish)
         store_shared_parts(folder, services.shared_digests(finish).values())
         services.register_models(run_id=run_id)
-    except (CollectionError, JournalError, FlareRefusedError) as error:
+    except (FlareRefusedError, MissingPartError) as error:
+        _interrupt(run, interruptions.NO_RESULT, str(error))
+    except (CollectionError, JournalError) as error:
         training.fail_run(run_id=run_id, sentence=str(error))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _unfinished(run: Run, sentence: str) -> None:
+    """The journal has no finish line: the run failed if it says so, and goes on otherwise."""
+    if run.error:
+        training.fail_run(run_id=str(run.pk), sentence=run.error)
+    else:
+        _interrupt(run, interruptions.JOB_ENDED, sentence)
+
+
+def _interrupt(run: Run, code: str, error: str) -> None:
+    said = run.interruption or {}
+    training.interrupt_run(
+        run_id=str(run.pk),
+        epoch=run.epoch,
+        code=said.get("code") or code,
+        error=said.get("error") or error,
+        missing=said.get("missing", ()),
+    )
+
+
 def apply_journal(run: Run, folder: Path) -> None:
-    """Apply what the follower had not seen yet when the job ended."""
+    """Apply what the follower had not seen yet when the job ended. Raises JournalError if lines are gone."""
     for path in sorted(folder.rglob(JOURNAL)):
-        for position, line in enumerate(_lines(path)):
-            if position >= run.journal_position:
-                training.apply_line(run_id=str(run.pk), position=position, line=line)
+        count = 0
+        for count, line in enumerate(_lines(path), start=1):
+            if count > run.journal_position:
+                training.apply_line(run_id=str(run.pk), position=count - 1, line=line)
+        if count < run.journal_position:
+            raise JournalError(
+                _(
+                    "The server's journal of this run has fewer lines than were read before: its folder was "
+                    "lost or replaced. Ask the administrator, and start the run again."
+                )
+            )
         return
 
 
@@ -85,12 +114,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _no_finish(status: str | None) -> str:
-    if status and "ABANDONED" in status.upper():  # said by our MarkAbandoned when the server comes up again
-        return _(
-            "The NVFlare server stopped in the middle of the run. Committed rounds are kept. Start the run "
-            "again; if this repeats, ask the administrator to look at the server's log."
-        )
-    return _(
-        "The run ended before its last step (NVFlare says %(status)s). Committed rounds are kept. "
-        "Check that enough sites stay online and start it again."
-    ) % {"status": status or _("nothing")}
+    return _("The run's job ended before its last step (NVFlare says %(status)s).") % {
+        "status": status or _("nothing")
+    }

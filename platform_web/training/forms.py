@@ -1,5 +1,6 @@
 """Forms for studies and runs. Bounds, defaults and help texts of a run come from ``fl_jobs.catalog``."""
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from fl_jobs import catalog
 from fl_jobs.errors import SpecError
-from fl_jobs.packaging.spec import NAME_PATTERN, HyperValue, TaskSpec
+from fl_jobs.packaging.spec import COHORT_MIN, NAME_PATTERN, HyperValue, TaskSpec
 from platform_web.training.models import Study
 from platform_web.training.services import RunRequest
 
@@ -122,6 +123,11 @@ def _problem(name: str, message: str) -> str:
     return _t("“%(name)s” is not usable: %(message)s.") % {"name": name, "message": message}
 
 
+def fresh_seed() -> int:
+    """A seed nobody has used: it is public, but must not repeat."""
+    return secrets.randbelow(2**31)
+
+
 class NamesField(forms.Field):
     """Several names, as check boxes send them. Whether they exist is the service's to say."""
 
@@ -156,10 +162,21 @@ class RunForm(forms.Form):
         label=_("Seed"),
         min_value=0,
         max_value=2**31 - 1,
-        initial=7,
-        help_text=_("The same seed and data give the same run."),
+        initial=fresh_seed,
+        help_text=_(
+            "Fresh for each run. The sites refuse a seed that was used with other sites: the difference of "
+            "two such runs would show one site's figures."
+        ),
     )
     sites = NamesField(label=_("Sites"), error_messages={"required": _("Choose the sites that take part.")})
+    server_sees_updates = forms.BooleanField(
+        label=_("The server sees each site's update"),
+        required=False,
+        help_text=_(
+            "Without secure aggregation: each site's shared part arrives readable at the server. A run of "
+            "two sites is possible only this way."
+        ),
+    )
 
     def __init__(self, *args: Any, study: Study, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -211,6 +228,7 @@ class RunForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
+        self._check_masks(values)
         if self.errors:
             return values
         kind = self.study.task_spec().kind
@@ -224,6 +242,29 @@ class RunForm(forms.Form):
         except SpecError as error:
             self.add_error(None, str(error))
         return values
+
+    def _check_masks(self, values: dict[str, Any]) -> None:
+        """Masks need three sites; some algorithms need masks."""
+        seen = bool(values.get("server_sees_updates"))
+        if not seen and 0 < len(set(values.get("sites") or ())) < COHORT_MIN:
+            sentence = _t(
+                "Secure aggregation needs at least %(least)d sites: with two, each could work out the "
+                "other's update. Choose more sites, or tick this box."
+            )
+            self.add_error("server_sees_updates", sentence % {"least": COHORT_MIN})
+        elif not seen and (values.get("min_sites") or COHORT_MIN) < COHORT_MIN:
+            sentence = _t("With secure aggregation a round needs at least %(least)d sites.")
+            self.add_error("min_sites", sentence % {"least": COHORT_MIN})
+        if "algorithm" in values:
+            try:
+                catalog.check_masking(values["algorithm"], secure_aggregation=not seen)
+            except SpecError:
+                sentence = _t(
+                    "“%(algorithm)s” sends personal parts inside masked sums only; without masks the server "
+                    "could recover them. Leave this box unticked, or choose another algorithm."
+                )
+                title = _t(catalog.ALGORITHMS[values["algorithm"]].title)
+                self.add_error("server_sees_updates", sentence % {"algorithm": title})
 
     def _given(self, prefix: str, values: dict[str, Any], owner: str) -> dict[str, HyperValue]:
         """Settings of the chosen entry that were typed; those of the others are not looked at."""
@@ -244,5 +285,6 @@ class RunForm(forms.Form):
             "seed",
             "min_sites",
             "sites",
+            "server_sees_updates",
         )
         return RunRequest(**{name: self.cleaned_data[name] for name in names})

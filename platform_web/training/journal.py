@@ -17,6 +17,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _shortened(value: Any) -> Any:
+    """A sentence may quote the refusal of every site."""
+    return value[:2000] if isinstance(value, str) else value
+
+
 Figure = Annotated[float | None, BeforeValidator(_finite)]
 Figures = dict[str, dict[str, Figure]]  # arm → name → value
 
@@ -33,9 +38,38 @@ class Validated(_Line):
     site_metrics: dict[str, Figures | None] | None = None
 
 
+class Masking(_Line):
+    """How one masked sum came about. Nothing in it belongs to a single site's update."""
+
+    ring: int
+    threshold: int = Field(ge=1)
+    cohort: list[str]
+    signers: list[str] = []
+    recovered: list[str] = []
+    clipped: int = Field(default=0, ge=0)
+    clip_total: int = Field(default=0, ge=0)
+    freeze_hash: str = Field(default="", max_length=128)
+    round_ctx: str = Field(default="", max_length=128)
+    bytes_per_site: int = Field(default=0, ge=0)
+
+
+class RosterLine(_Line):
+    """Whose keys the sites verified at the start of a masked job, and whom they refused."""
+
+    sites: list[str]
+    verified: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    threshold: int = Field(ge=1)
+    colluding: int = Field(default=0, ge=0)
+    cohort_min: int = Field(default=3, ge=1)
+    roster_hash: str = Field(default="", max_length=128)
+
+
 class RoundLine(_Line):
     round: int = Field(ge=1)
     sites: list[str]
+    lost: list[str] = []
+    masking: Masking | None = None
     cohort: Figures = {}
     site_metrics: dict[str, Figures | None] | None = None
     validated: Validated | None = None
@@ -55,7 +89,7 @@ class SiteFile(_Line):
 class SiteFinish(_Line):
     """What one site reports after it has read its test part once."""
 
-    rows: dict[str, int] = {}
+    rows: dict[str, int] | None = None  # a site that keeps its counts to itself sends none
     files: dict[str, SiteFile]
     shared_sha256: dict[str, Sha256] = {}
     cells: dict[str, dict[str, Figure]] | None = None
@@ -77,12 +111,27 @@ class FinishLine(_Line):
     chosen: dict[str, int]
     aggregate_sha256: dict[str, Sha256] = {}  # shared part per arm, as the server wrote it
     sites: Annotated[dict[str, SiteFinish], BeforeValidator(_without_silent)]
+    cohort: Figures = {}  # arm → test figures of all sites together
+    masking: Masking | None = None
 
 
 class FailureLine(_Line):
     """The controller gave up; the sentence is for the person who started the run."""
 
-    error: str = Field(max_length=2000)
+    error: Annotated[str, BeforeValidator(_shortened)]
+    code: str = Field(default="", max_length=40)
+
+
+class InterruptedLine(FailureLine):
+    """The controller ended the job at a round's boundary; the run is to go on in another one."""
+
+    missing: list[str] = []
+
+
+def epoch_of(line: dict[str, Any], default: int) -> int:
+    """The epoch of the job that wrote ``line``."""
+    epoch = line.get("epoch")
+    return epoch if isinstance(epoch, int) and not isinstance(epoch, bool) and epoch > 0 else default
 
 
 def read_line(kind: type[_Line], line: dict[str, Any]) -> Any:

@@ -6,8 +6,9 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from pydantic import ValidationError
 
-from fl_jobs.packaging.spec import RunSpec, TaskSpec, canonical_json
+from fl_jobs.packaging.spec import COHORT_MIN, RunSpec, TaskSpec, canonical_json
 from platform_web.accounts.scope import ScopedManager
 from platform_web.federation.models import Site
 from platform_web.training.errors import RunStateError
@@ -49,13 +50,14 @@ class Run(models.Model):
         PREPARING = "PREPARING", _("Preparing")
         SUBMITTED = "SUBMITTED", _("Waiting for the sites")
         RUNNING = "RUNNING", _("Training")
+        RESUMING = "RESUMING", _("Waiting to go on")
         STOPPING = "STOPPING", _("Stopping")
         COLLECTING = "COLLECTING", _("Collecting results")
         COMPLETED = "COMPLETED", _("Completed")
         FAILED = "FAILED", _("Failed")
         STOPPED = "STOPPED", _("Stopped")
 
-    FOLLOWED = (State.SUBMITTED, State.RUNNING, State.STOPPING)
+    FOLLOWED = (State.SUBMITTED, State.RUNNING, State.RESUMING, State.STOPPING)
     FINAL = (State.COMPLETED, State.FAILED, State.STOPPED)
     site_path: ClassVar[str] = "sites"
 
@@ -68,6 +70,7 @@ class Run(models.Model):
     rounds = models.PositiveIntegerField()
     seed = models.PositiveIntegerField()
     min_sites = models.PositiveIntegerField()
+    server_sees_updates = models.BooleanField(default=False)
     sites = models.ManyToManyField(Site, related_name="runs")
     spec = models.JSONField(null=True, blank=True)
     run_digest = models.CharField(max_length=64, blank=True, default="")
@@ -76,6 +79,14 @@ class Run(models.Model):
     nvflare_job_id = models.CharField(max_length=64, blank=True, default="")
     epoch = models.PositiveIntegerField(default=1)
     journal_position = models.PositiveIntegerField(default=0)
+    journal_epoch = models.PositiveIntegerField(
+        default=0
+    )  # of the last line; a lower one is a stale writer's
+    last_heard = models.DateTimeField(null=True, blank=True)  # when this epoch's job last answered
+    silent_since = models.DateTimeField(null=True, blank=True)
+    interruption = models.JSONField(null=True, blank=True)  # {"code", "error", "missing"} of this epoch
+    interrupted_at = models.DateTimeField(null=True, blank=True)
+    lost = models.JSONField(default=dict, blank=True)  # site without a job process → since when, this epoch
     finish = models.JSONField(null=True, blank=True)
     next_poll_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -93,7 +104,7 @@ class Run(models.Model):
             models.Index(
                 fields=["next_poll_at"],
                 name="training_run_due",
-                condition=models.Q(state__in=["SUBMITTED", "RUNNING", "STOPPING"]),
+                condition=models.Q(state__in=["SUBMITTED", "RUNNING", "RESUMING", "STOPPING"]),
             )
         ]
 
@@ -104,16 +115,61 @@ class Run(models.Model):
     def is_final(self) -> bool:
         return self.state in self.FINAL
 
+    @property
+    def fewest_sites(self) -> int:
+        """How many sites must be there for the run to go on."""
+        return self.min_sites if self.server_sees_updates else max(self.min_sites, COHORT_MIN)
+
+    def next_round(self) -> int:
+        """The round after the last one committed in our rows; the server's journal may know more."""
+        last: int | None = self.committed_rounds.aggregate(last=models.Max("number"))["last"]
+        return (last or 0) + 1
+
     def run_spec(self) -> RunSpec:
         """The specification the sites approve. Raises RunStateError when row and digest disagree."""
         if self.spec is None:
             raise RunStateError(_("This run has not been prepared yet; wait until it has a digest."))
-        spec = RunSpec.model_validate_json(canonical_json(self.spec))
+        changed = _("The stored specification does not match the run's digest. Start the run again.")
+        try:
+            spec = RunSpec.model_validate_json(canonical_json(self.spec))
+        except ValidationError as error:  # written by another version
+            raise RunStateError(changed) from error
         if spec.digest() != self.run_digest:
-            raise RunStateError(
-                _("The stored specification does not match the run's digest. Start the run again.")
-            )
+            raise RunStateError(changed)
         return spec
+
+
+class RunJob(models.Model):
+    """One NVFlare job of a run. ``epoch`` counts them; what is submitted is fixed here before it is sent.
+
+    A second try with the same token must hand NVFlare the same job, hence start round and sites are columns.
+    """
+
+    site_path: ClassVar[str] = "run__sites"
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="jobs")
+    epoch = models.PositiveIntegerField()
+    start_round = models.PositiveIntegerField(default=1)
+    sites = models.JSONField(default=list)
+    job_id = models.CharField(max_length=64, blank=True, default="")
+    handed_over = models.DateTimeField(null=True, blank=True)  # from here on NVFlare may hold the job
+    submitted = models.DateTimeField(null=True, blank=True)
+    ended = models.DateTimeField(null=True, blank=True)
+    code = models.CharField(max_length=40, blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    roster = models.JSONField(
+        null=True, blank=True
+    )  # of a masked run: who took part, whose keys were verified
+    rejoin = models.JSONField(null=True, blank=True)  # sites whose return was the reason to end this job
+
+    objects = ScopedManager()
+
+    class Meta:
+        ordering = ["epoch"]
+        constraints = [models.UniqueConstraint(fields=["run", "epoch"], name="training_job_once")]
+
+    def __str__(self) -> str:
+        return f"{self.run} · {self.epoch}"
 
 
 class Round(models.Model):
@@ -123,8 +179,10 @@ class Round(models.Model):
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="committed_rounds")
     number = models.PositiveIntegerField()
+    epoch = models.PositiveIntegerField(default=1)
     aggregate_sha256 = models.JSONField(default=dict)
     cohort = models.JSONField(default=dict)
+    masking = models.JSONField(null=True, blank=True)  # of a masked round: who was in the sum, ring, clipping
     committed = models.DateTimeField(auto_now_add=True)
 
     objects = ScopedManager()

@@ -3,25 +3,29 @@
 import logging
 import shutil
 import tempfile
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from celery import shared_task
 from django.conf import settings
 from django.utils.timezone import now
-from django.utils.translation import gettext as _
 
 from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.job import write_job
 from platform_web.federation.errors import FlareRefusedError, FlareUnavailableError
 from platform_web.federation.flare_gateway import gateway
-from platform_web.training import services
+from platform_web.federation.models import Site
+from platform_web.training import interruptions, services
 from platform_web.training.errors import JournalError, RunRequestError, RunStateError
-from platform_web.training.models import Run
+from platform_web.training.models import Run, RunJob
 from platform_web.training.preparing import describe_run
-from platform_web.training.services.runs import draft_spec
 
 log = logging.getLogger(__name__)
+SILENCE = timedelta(seconds=120)  # of a job that has answered before, or of the whole server
+START_UP = timedelta(minutes=15)
+LOST_FOR = timedelta(seconds=5)  # a heartbeat this long after the loss proves that the site is back
+JOB_AGE = timedelta(seconds=20)
 
 
 class Flare(Protocol):
@@ -31,6 +35,7 @@ class Flare(Protocol):
     def journal(self, job_id: str, since: int) -> tuple[list[dict[str, Any]], int]: ...
     def job_status(self, job_id: str) -> str | None: ...
     def abort(self, job_id: str) -> None: ...
+    def end_at_boundary(self, job_id: str, reason: str) -> None: ...
 
 
 def prepare_run(*, run_id: str) -> None:
@@ -39,47 +44,83 @@ def prepare_run(*, run_id: str) -> None:
     if run.state != Run.State.PREPARING or run.spec is not None:
         return
     try:
-        spec = describe_run(draft_spec(run))
+        spec = describe_run(services.draft_spec(run))
     except RunRequestError as error:
         services.fail_run(run_id=run_id, sentence=str(error))
     else:
         services.record_spec(run_id=run_id, spec=spec)
 
 
-def submit_run(*, run_id: str) -> None:
+def submit_run(*, run_id: str, epoch: int = 1) -> None:
     """Write the job folder and hand it to NVFlare. The token lets a second try find the first one's job."""
-    submit(run_id, gateway())
+    submit(run_id, epoch, gateway())
 
 
-def submit(run_id: str, flare: Flare) -> None:
+def submit(run_id: str, epoch: int, flare: Flare) -> None:
+    """A run that was stopped while a worker handed its job over gets that job aborted, not forgotten."""
     run = Run.objects.select_related("study", "created_by").get(pk=run_id)
-    if run.state != Run.State.PREPARING:
+    job = RunJob.objects.filter(run=run, epoch=epoch).first()
+    if job is None or run.epoch != epoch or run.state not in {Run.State.PREPARING, Run.State.STOPPED}:
         return
+    _abort_doubtful(run, flare)
+    if run.state == Run.State.STOPPED and (job.handed_over is None or job.job_id):
+        return
+    services.note_handing_over(job=job)
+    try:
+        job_id = _hand_over(run, job, flare)
+    except (FLJobError, RunStateError) as error:
+        services.fail_run(run_id=run_id, sentence=str(error))
+        return
+    except FlareRefusedError as error:
+        _refused(run, str(error))
+        return
+    if not services.record_submitted(run_id=run_id, epoch=epoch, job_id=job_id):
+        _abort(job_id, flare)
+
+
+def _hand_over(run: Run, job: RunJob, flare: Flare) -> str:
     scratch = Path(tempfile.mkdtemp(prefix="job-", dir=settings.CONSILIUM_HOME))
     try:
         write_job(
             scratch / "job",
             run.run_spec(),
             run_id=str(run.pk),
-            epoch=run.epoch,
-            start_round=1,
-            sites=sorted(run.sites.values_list("name", flat=True)),
+            epoch=job.epoch,
+            start_round=job.start_round,
+            sites=job.sites,
             asked_by=run.created_by.get_username(),
         )
-        job_id = flare.submit(scratch / "job", f"{run.pk}-{run.epoch}")
-    except (FLJobError, FlareRefusedError, RunStateError) as error:
-        services.fail_run(run_id=run_id, sentence=str(error))
-        return
+        return flare.submit(scratch / "job", f"{run.pk}-{job.epoch}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if not services.record_submitted(run_id=run_id, job_id=job_id):
+
+
+def _refused(run: Run, sentence: str) -> None:
+    """The first job's refusal is for the person to read; a later one's may pass."""
+    if run.epoch == 1:
+        services.fail_run(run_id=str(run.pk), sentence=sentence)
+        return
+    services.interrupt_run(run_id=str(run.pk), epoch=run.epoch, code=interruptions.NO_JOB, error=sentence)
+
+
+def _abort_doubtful(run: Run, flare: Flare) -> None:
+    """Nobody heard how the job before ended: two jobs of one run must not train side by side."""
+    before = RunJob.objects.filter(run=run, epoch__lt=run.epoch).exclude(job_id="").order_by("-epoch").first()
+    if before and before.code in interruptions.DOUBTFUL:
+        _abort(before.job_id, flare)
+
+
+def _abort(job_id: str, flare: Flare) -> None:
+    try:
         flare.abort(job_id)
+    except FlareRefusedError as error:
+        log.info("NVFlare refused to abort %s (%s); it has probably ended", job_id, error)
 
 
 @shared_task(name="training.follow_runs")
 def follow_runs() -> None:
     """Look at every run that is due. A run whose lease another worker holds is left alone."""
-    services.fail_abandoned_runs()
+    services.take_up_failed_work()
     due = services.lease_due_runs(moment=now())
     if not due:
         return
@@ -92,44 +133,67 @@ def follow_all(due: list[str], flare: Flare) -> None:
     for run_id in due:
         try:
             follow(run_id, flare)
-        except (FlareUnavailableError, FlareRefusedError) as error:  # the other runs go on
+        except FlareUnavailableError as error:
+            log.warning("run %s is looked at again later: %s", run_id, error)
+            _watch_server(run_id)
+        except FlareRefusedError as error:  # the other runs go on
             log.warning("run %s is looked at again later: %s", run_id, error)
         finally:
             services.release_run(run_id=run_id)
 
 
-def follow(run_id: str, flare: Flare) -> None:
-    """Copy new journal lines into rows and act on the end of the NVFlare job."""
+def _watch_server(run_id: str) -> None:
+    """A server that is silent for long has no job of ours that anybody could follow."""
     run = Run.objects.get(pk=run_id)
-    if run.state == Run.State.STOPPING:
-        _stop(run, flare)
-        return
+    if run.silent_since is None or now() - run.silent_since <= SILENCE:
+        services.note_silence(run_id=run_id, epoch=run.epoch)
+    elif run.state in {Run.State.SUBMITTED, Run.State.RUNNING}:
+        services.interrupt_run(run_id=run_id, epoch=run.epoch, code=interruptions.SERVER_SILENT)
+
+
+def follow(run_id: str, flare: Flare) -> None:
+    """Copy new journal lines into rows and act on what has become of the NVFlare job."""
+    run = Run.objects.get(pk=run_id)
+    if run.state == Run.State.RESUMING:
+        services.resume_run(run_id=run_id, moment=now())
+    elif run.state == Run.State.STOPPING:
+        _abort(run.nvflare_job_id, flare)
+        services.record_stopped(run_id=run_id)
+    elif run.state in {Run.State.SUBMITTED, Run.State.RUNNING}:
+        _follow_job(run, flare)
+
+
+def _follow_job(run: Run, flare: Flare) -> None:
     try:
-        pull_lines(run, flare)
-        status = flare.job_status(run.nvflare_job_id)
+        heard = pull_lines(run, flare)
     except JournalError as error:
-        services.fail_run(run_id=run_id, sentence=str(error))
-        flare.abort(run.nvflare_job_id)
+        services.fail_run(run_id=str(run.pk), sentence=str(error))
+        _abort(run.nvflare_job_id, flare)
         return
+    status = flare.job_status(run.nvflare_job_id)
+    run.refresh_from_db()
     if status is None:
-        services.fail_run(
-            run_id=run_id,
-            sentence=_("The NVFlare server does not know this run's job any more. Start the run again."),
-        )
+        _interrupt(run, interruptions.JOB_UNKNOWN)
     elif has_ended(status):
-        services.begin_collection(run_id=run_id, job_status=status)
+        _end_job(run, status)
+    elif heard:
+        _call_back_lost_sites(run, flare)
+    else:
+        _watch_job(run, flare)
 
 
-def pull_lines(run: Run, flare: Flare) -> None:
-    """A job that does not run (yet, or any more) has no journal to ask for; its status decides."""
+def pull_lines(run: Run, flare: Flare) -> bool:
+    """Whether the job answered. One that does not run (yet, or any more) does not; its status decides."""
     since = run.journal_position
     try:
         lines, _next = flare.journal(run.nvflare_job_id, since)
     except FlareRefusedError:
-        return
+        return False
+    services.note_heard(run_id=str(run.pk), epoch=run.epoch)
     for offset, line in enumerate(lines):
         if not services.apply_line(run_id=str(run.pk), position=since + offset, line=line):
-            return
+            break
+    return True
 
 
 def has_ended(status: str) -> bool:
@@ -137,9 +201,62 @@ def has_ended(status: str) -> bool:
     return status.upper().startswith(("FINISHED", "ABANDONED", "FAILED"))
 
 
-def _stop(run: Run, flare: Flare) -> None:
-    try:
-        flare.abort(run.nvflare_job_id)
-    except FlareRefusedError as error:
-        log.info("run %s: NVFlare refused to abort (%s); it has probably ended", run.pk, error)
-    services.record_stopped(run_id=str(run.pk))
+def _end_job(run: Run, status: str) -> None:
+    """The journal decides. What it has said already needs no download; an abandoned job has none."""
+    if run.error and run.finish is None:
+        services.fail_run(run_id=str(run.pk), sentence=run.error)
+    elif "ABANDONED" in status.upper():
+        _interrupt(run, interruptions.SERVER_DIED)
+    elif run.interruption and run.finish is None:
+        _interrupt(run, interruptions.JOB_ENDED)
+    else:
+        services.begin_collection(run_id=str(run.pk), job_status=status)
+
+
+def _interrupt(run: Run, code: str) -> None:
+    """``code`` unless the job itself said why it ended."""
+    said = run.interruption or {}
+    services.interrupt_run(
+        run_id=str(run.pk),
+        epoch=run.epoch,
+        code=said.get("code") or code,
+        error=said.get("error", ""),
+        missing=said.get("missing", ()),
+    )
+
+
+def _watch_job(run: Run, flare: Flare) -> None:
+    """NVFlare says that the job goes on, but nobody answers for it."""
+    job = RunJob.objects.get(run=run, epoch=run.epoch)
+    if run.last_heard is None:
+        services.note_server_answers(run_id=str(run.pk), epoch=run.epoch)
+        if job.submitted is None or now() - job.submitted <= START_UP:
+            return
+        code = interruptions.JOB_UNHEARD
+    else:
+        services.note_silence(run_id=str(run.pk), epoch=run.epoch)
+        if run.silent_since is None or now() - run.silent_since <= SILENCE:
+            return
+        code = interruptions.JOB_SILENT
+    _abort(run.nvflare_job_id, flare)
+    _interrupt(run, code)
+
+
+def _call_back_lost_sites(run: Run, flare: Flare) -> None:
+    """A site that restarts is out for the rest of an NVFlare job: end the job when it pays, once per job."""
+    job = RunJob.objects.get(run=run, epoch=run.epoch)
+    moment = now()
+    if not run.lost or job.rejoin is not None or run.rounds - run.next_round() + 1 < 2:
+        return
+    if job.submitted is None or moment - job.submitted < JOB_AGE:
+        return
+    back = [site.name for site in run.sites.filter(name__in=run.lost) if _is_back(site, run.lost, moment)]
+    if back:
+        reason = f"{', '.join(sorted(back))} came back and joins in the run's next job."
+        flare.end_at_boundary(run.nvflare_job_id, reason)
+        services.note_rejoin_asked(run_id=str(run.pk), epoch=run.epoch, sites=sorted(back))
+
+
+def _is_back(site: Site, lost: dict[str, str], moment: datetime) -> bool:
+    since = datetime.fromisoformat(lost[site.name])
+    return site.is_online(moment) and site.heartbeat_at is not None and site.heartbeat_at >= since + LOST_FOR

@@ -12,7 +12,6 @@ from platform_web.registry import services as registry
 from platform_web.registry.models import SiteModel
 from platform_web.training import services as training
 from platform_web.training.models import Run
-from platform_web.training.services.runs import draft_spec
 
 ARMS = ("local", "global", "tuned", "personal")
 FEATURES = (
@@ -93,8 +92,11 @@ def request_for(sites, **changes):
         "seed": 7,
         "min_sites": 2,
         "sites": [site.name for site in sites],
+        "server_sees_updates": len(sites) < 3,
         **changes,
     }
+    if not values["server_sees_updates"]:
+        values["min_sites"] = max(values["min_sites"], 3)
     return training.RunRequest(**values)
 
 
@@ -106,12 +108,14 @@ def submitted_run(actor, study, sites, **changes):
         for arm in ("global", "personal")
         for layer in (0, 1)
     )
-    training.record_spec(run_id=str(run.pk), spec=draft_spec(run).model_copy(update={"tensors": tensors}))
-    training.record_submitted(run_id=str(run.pk), job_id=f"job-{run.pk}")
+    training.record_spec(
+        run_id=str(run.pk), spec=training.draft_spec(run).model_copy(update={"tensors": tensors})
+    )
+    training.record_submitted(run_id=str(run.pk), epoch=1, job_id=f"job-{run.pk}-1")
     return Run.objects.get(pk=run.pk)
 
 
-def round_line(number, sites):
+def round_line(number, sites, *, epoch=1, **more):
     """What the controller writes when round ``number`` is on disk."""
     validated = None
     if number > 1:
@@ -132,7 +136,40 @@ def round_line(number, sites):
         "site_metrics": {name: {"local": {"train_loss": 0.4}} for name in sites},
         "validated": validated,
         "aggregate_sha256": {arm: sha(f"{arm}{number}") for arm in ("global", "personal")},
-        "epoch": 1,
+        "epoch": epoch,
+        **more,
+    }
+
+
+def masking(sites, *, cohort=None, recovered=()):
+    """What the controller writes of a masked round."""
+    cohort = sorted(cohort or sites)
+    return {
+        "ring": 64,
+        "threshold": 3,
+        "cohort": cohort,
+        "signers": cohort,
+        "recovered": list(recovered),
+        "clipped": 3,
+        "clip_total": 40_000,
+        "freeze_hash": sha("freeze"),
+        "round_ctx": sha("context"),
+        "bytes_per_site": 65_536,
+    }
+
+
+def roster_line(sites, *, epoch=1, pinned=True, **more):
+    return {
+        "kind": "roster",
+        "sites": sorted(sites),
+        "verified": dict.fromkeys(sorted(sites), "pinned" if pinned else "ca"),
+        "refused": {},
+        "threshold": 3,
+        "colluding": 0 if len(sites) == 3 else 1,
+        "cohort_min": 3,
+        "roster_hash": sha("roster"),
+        "epoch": epoch,
+        **more,
     }
 
 

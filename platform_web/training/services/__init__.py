@@ -6,33 +6,53 @@ from platform_web.training.services.following import (
     begin_collection,
     complete_run,
     lease_due_runs,
+    note_heard,
+    note_server_answers,
+    note_silence,
     release_run,
+)
+from platform_web.training.services.resuming import (
+    interrupt_run,
+    note_rejoin_asked,
+    resume_run,
+    take_up_failed_work,
 )
 from platform_web.training.services.runs import (
     RunRequest,
-    fail_abandoned_runs,
     fail_run,
-    record_spec,
     record_stopped,
-    record_submitted,
     start_run,
     stop_run,
 )
 from platform_web.training.services.studies import open_study
+from platform_web.training.services.submitting import (
+    draft_spec,
+    note_handing_over,
+    record_spec,
+    record_submitted,
+)
 
 __all__ = [
     "RunRequest",
     "apply_line",
     "begin_collection",
     "complete_run",
-    "fail_abandoned_runs",
+    "draft_spec",
     "fail_run",
+    "interrupt_run",
     "lease_due_runs",
+    "note_handing_over",
+    "note_heard",
+    "note_rejoin_asked",
+    "note_server_answers",
+    "note_silence",
     "open_study",
     "record_spec",
     "record_stopped",
     "record_submitted",
     "release_run",
+    "resume_run",
     "start_run",
     "stop_run",
+    "take_up_failed_work",
 ]

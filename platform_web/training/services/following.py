@@ -4,6 +4,7 @@ Two workers may hold the same run for a moment (a lease that ran out, a message 
 is therefore applied only at exactly the row's ``journal_position``, under a row lock.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,15 +20,19 @@ from platform_web.training.journal import (
     FailureLine,
     Figures,
     FinishLine,
+    InterruptedLine,
+    RosterLine,
     RoundLine,
     Validated,
+    epoch_of,
     read_line,
 )
-from platform_web.training.models import Round, Run, SiteRound
+from platform_web.training.models import Round, Run, RunJob, SiteRound
 
 LEASE = timedelta(seconds=30)
 POLL_EVERY = timedelta(seconds=1)
 State = Run.State
+log = logging.getLogger(__name__)
 
 
 def lease_due_runs(*, moment: datetime, limit: int = 20) -> list[str]:
@@ -46,30 +51,62 @@ def release_run(*, run_id: str) -> None:
     Run.objects.filter(pk=run_id).update(lease_until=None, next_poll_at=now() + POLL_EVERY)
 
 
+def note_heard(*, run_id: str, epoch: int) -> None:
+    """The job of this epoch answered just now."""
+    Run.objects.filter(pk=run_id, epoch=epoch).update(last_heard=now(), silent_since=None)
+
+
+def note_server_answers(*, run_id: str, epoch: int) -> None:
+    """The server answered for a job that has not begun to speak."""
+    Run.objects.filter(pk=run_id, epoch=epoch).exclude(silent_since=None).update(silent_since=None)
+
+
+def note_silence(*, run_id: str, epoch: int) -> None:
+    """Nobody answered when this epoch's job was asked; since when is kept."""
+    asked = Run.objects.filter(pk=run_id, epoch=epoch, state__in=[State.SUBMITTED, State.RUNNING])
+    asked.filter(silent_since=None).update(silent_since=now())
+
+
 @transaction.atomic
 def apply_line(*, run_id: str, position: int, line: dict[str, Any]) -> bool:
     """Apply one journal line; False when the row is not at ``position`` (somebody else applied it).
 
+    Lines of earlier jobs of the run come before those of its present one. A line of a lower epoch after one
+    of a higher epoch was written by a server that had been replaced: it is passed over.
     Raises JournalError when the line cannot be understood; nothing has changed then.
     """
     run = Run.objects.select_for_update().get(pk=run_id)
     if run.journal_position != position or run.is_final:
         return False
+    epoch = epoch_of(line, max(run.journal_epoch, 1))
     apply = APPLY.get(str(line.get("kind")))
-    if apply:
-        apply(run, line)
-    run.journal_position = position + 1
+    if epoch < run.journal_epoch:
+        log.warning(
+            "run %s: line %d of epoch %d came after epoch %d", run_id, position, epoch, run.journal_epoch
+        )
+    elif apply:
+        apply(run, line, epoch)
+    run.journal_position, run.journal_epoch = position + 1, max(epoch, run.journal_epoch)
     if run.state == State.SUBMITTED:
         run.state = State.RUNNING
-    run.save(update_fields=["journal_position", "state", "finish", "error"])
+    run.save(update_fields=APPLIED)
     return True
 
 
-def _apply_round(run: Run, line: dict[str, Any]) -> None:
+def _apply_round(run: Run, line: dict[str, Any], epoch: int) -> None:
     record: RoundLine = read_line(RoundLine, line)
+    masking = record.masking.model_dump(mode="json") if record.masking else None
     committed, is_new = Round.objects.get_or_create(
-        run=run, number=record.round, defaults={"aggregate_sha256": record.digests()}
+        run=run,
+        number=record.round,
+        defaults={"aggregate_sha256": record.digests(), "epoch": epoch, "masking": masking},
     )
+    if epoch == run.epoch:
+        since = now().isoformat()
+        run.lost = {site: run.lost.get(site, since) for site in record.lost}
+    if not is_new and committed.aggregate_sha256 != record.digests():
+        log.warning("run %s: round %d was committed before, with another aggregate", run.pk, record.round)
+        return
     _merge(committed, record.cohort, record.site_metrics, record.sites)
     if record.validated:
         _merge_validated(run, record.validated)
@@ -84,7 +121,7 @@ def _apply_round(run: Run, line: dict[str, Any]) -> None:
         )
 
 
-def _apply_validate(run: Run, line: dict[str, Any]) -> None:
+def _apply_validate(run: Run, line: dict[str, Any], epoch: int) -> None:  # noqa: ARG001 - one signature for all
     validated = line.get("validated")
     if not validated:
         return
@@ -117,8 +154,11 @@ def _joined(old: Figures, new: Figures) -> Figures:
     return {arm: {**old.get(arm, {}), **new.get(arm, {})} for arm in {**old, **new}}
 
 
-def _apply_finish(run: Run, line: dict[str, Any]) -> None:
+def _apply_finish(run: Run, line: dict[str, Any], epoch: int) -> None:  # noqa: ARG001 - one signature for all
+    """A finish line counts whichever job wrote it; a later job only hands the results over again."""
     record: FinishLine = read_line(FinishLine, line)
+    if run.finish is not None:
+        return
     run.finish = record.model_dump(mode="json")
     audit.record(
         act="run.finished",
@@ -129,18 +169,43 @@ def _apply_finish(run: Run, line: dict[str, Any]) -> None:
     )
 
 
-def _apply_failure(run: Run, line: dict[str, Any]) -> None:
-    run.error = read_line(FailureLine, line).error
+def _apply_failure(run: Run, line: dict[str, Any], epoch: int) -> None:
+    """Ends the run when its present job says so; what an earlier job said has been answered by a new one."""
+    record: FailureLine = read_line(FailureLine, line)
+    code = record.code or str(line["kind"]).upper()
+    _note_end(run, epoch, code, record.error)
+    if epoch == run.epoch:
+        run.error = record.error
     audit.record(act="run.failure_reported", actor_type="system", out="error", run=str(run.pk))
 
 
-APPLY: dict[str, Callable[[Run, dict[str, Any]], None]] = {
+def _apply_interrupted(run: Run, line: dict[str, Any], epoch: int) -> None:
+    """Kept until the NVFlare job has ended; the entry of the log is written when the run begins to wait."""
+    record: InterruptedLine = read_line(InterruptedLine, line)
+    _note_end(run, epoch, record.code, record.error)
+    if epoch == run.epoch:
+        run.interruption = record.model_dump(mode="json")
+
+
+def _note_end(run: Run, epoch: int, code: str, error: str) -> None:
+    RunJob.objects.filter(run=run, epoch=epoch).update(code=code, error=error)
+
+
+def _apply_roster(run: Run, line: dict[str, Any], epoch: int) -> None:
+    record: RosterLine = read_line(RosterLine, line)
+    RunJob.objects.filter(run=run, epoch=epoch).update(roster=record.model_dump(mode="json"))
+
+
+APPLY: dict[str, Callable[[Run, dict[str, Any], int], None]] = {
+    "roster": _apply_roster,
     "round": _apply_round,
     "validate": _apply_validate,
     "finish": _apply_finish,
+    "interrupted": _apply_interrupted,
     "failed": _apply_failure,
     "stopped": _apply_failure,
 }
+APPLIED = ["journal_position", "journal_epoch", "state", "finish", "error", "interruption", "lost"]
 
 
 @transaction.atomic
@@ -158,14 +223,15 @@ def begin_collection(*, run_id: str, job_status: str) -> None:
         obj=[("run", str(run.pk), run.run_digest)],
         data={"job": run.nvflare_job_id, "status": job_status},
     )
-    outbox.enqueue("registry.collect_run", run_id=str(run.pk))
+    outbox.enqueue("registry.collect_run", run_id=str(run.pk), epoch=run.epoch)
 
 
 @transaction.atomic
 def complete_run(*, run: Run, models: list[tuple[str, str, str]], site_models_sha256: str) -> None:
     """Close a run whose models are registered; called by the registry inside its transaction."""
-    run.state, run.error, run.ended = State.COMPLETED, "", now()
-    run.save(update_fields=["state", "error", "ended"])
+    run.state, run.error, run.ended, run.interruption = State.COMPLETED, "", now(), None
+    run.save(update_fields=["state", "error", "ended", "interruption"])
+    RunJob.objects.filter(run=run, epoch=run.epoch).update(ended=run.ended, code="", error="")
     audit.record(
         act="run.completed",
         actor_type="system",

@@ -1,4 +1,4 @@
-"""Starting and stopping runs, and the steps of a run up to its submission."""
+"""Starting and ending runs."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,13 +9,13 @@ from django.db import transaction
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
-from fl_jobs.packaging.spec import HyperValue, ModelSpec, RunSpec, StudySpec
+from fl_jobs.packaging.spec import COHORT_MIN, HyperValue
 from platform_web.audit import services as audit
 from platform_web.federation.models import Dataset, Site
 from platform_web.outbox import services as outbox
-from platform_web.outbox.models import Task
 from platform_web.training.errors import RunRequestError, RunStateError
-from platform_web.training.models import Run, Study
+from platform_web.training.interruptions import DOUBTFUL
+from platform_web.training.models import Run, RunJob, Study
 
 State = Run.State
 
@@ -32,6 +32,7 @@ class RunRequest:
     min_sites: int
     sites: list[str]
     model_arguments: dict[str, HyperValue] = field(default_factory=dict)
+    server_sees_updates: bool = False
 
 
 @transaction.atomic
@@ -39,8 +40,10 @@ def start_run(*, actor: User, study: Study, request: RunRequest) -> Run:
     """Start a run on the named sites and promise its preparation.
 
     Raises RunRequestError, with a sentence naming the site, when a site is unknown, offline or lacks the
-    study's data, or when there are fewer sites than the run's minimum; nothing has changed then.
+    study's data, or when there are fewer sites than the run's minimum or than masks need; nothing has
+    changed then.
     """
+    _check_masks(request)
     sites = _usable_sites(study, request)
     run = Run(
         study=study,
@@ -51,6 +54,7 @@ def start_run(*, actor: User, study: Study, request: RunRequest) -> Run:
         rounds=request.rounds,
         seed=request.seed,
         min_sites=request.min_sites,
+        server_sees_updates=request.server_sees_updates,
         created_by=actor,
     )
     run.save(force_insert=True)
@@ -64,6 +68,18 @@ def start_run(*, actor: User, study: Study, request: RunRequest) -> Run:
     )
     outbox.enqueue("training.prepare_run", run_id=str(run.pk))
     return run
+
+
+def _check_masks(request: RunRequest) -> None:
+    """With two sites under masks each subtracts its own update from the sum and has the other's."""
+    if not request.server_sees_updates and min(len(set(request.sites)), request.min_sites) < COHORT_MIN:
+        raise RunRequestError(
+            _(
+                "Secure aggregation needs at least %(least)d sites at work. Choose more sites, or let the "
+                "server see each site's update."
+            )
+            % {"least": COHORT_MIN}
+        )
 
 
 def _usable_sites(study: Study, request: RunRequest) -> list[Site]:
@@ -113,76 +129,17 @@ def _check_site(site: Site, card: Dataset | None, study: Study, moment: datetime
         )
 
 
-def draft_spec(run: Run) -> RunSpec:
-    """The specification without its tensor list; ``fl_jobs.describe`` reads it."""
-    study = run.study
-    return RunSpec(
-        study=StudySpec(
-            slug=study.slug,
-            purpose=study.purpose,
-            dataset=study.dataset,
-            task=study.task_spec(),
-            teaching=study.teaching,
-        ),
-        algorithm=run.algorithm,
-        hyper_parameters=run.hyper_parameters,
-        model=ModelSpec(name=run.model, arguments=run.model_arguments),
-        rounds=run.rounds,
-        seed=run.seed,
-        min_sites=run.min_sites,
-    )
-
-
-@transaction.atomic
-def record_spec(*, run_id: str, spec: RunSpec) -> None:
-    """Fix a run's specification and digest and promise its submission. Done twice it changes nothing."""
-    run = _lock(run_id)
-    if run.state != State.PREPARING or run.spec is not None:
-        return
-    run.spec = spec.model_dump(mode="json")
-    run.run_digest = spec.digest()
-    run.save(update_fields=["spec", "run_digest"])
-    audit.record(
-        act="run.prepared",
-        actor_type="system",
-        obj=[("run_spec", str(run.pk), run.run_digest)],
-        run=str(run.pk),
-        data={"tensors": len(spec.tensors)},
-    )
-    outbox.enqueue("training.submit_run", run_id=str(run.pk))
-
-
-@transaction.atomic
-def record_submitted(*, run_id: str, job_id: str) -> bool:
-    """Note the NVFlare job of a run. False when the run was stopped meanwhile: the job must be aborted."""
-    run = _lock(run_id)
-    if run.state != State.PREPARING:
-        return run.nvflare_job_id == job_id and run.state in Run.FOLLOWED
-    run.state = State.SUBMITTED
-    run.nvflare_job_id = job_id
-    run.next_poll_at = now()
-    run.save(update_fields=["state", "nvflare_job_id", "next_poll_at"])
-    audit.record(
-        act="run.submitted",
-        actor_type="system",
-        obj=[("run_spec", str(run.pk), run.run_digest)],
-        run=str(run.pk),
-        data={"job": job_id, "epoch": run.epoch},
-    )
-    return True
-
-
 @transaction.atomic
 def stop_run(*, run_id: str, actor: User) -> Run:
     """Ask for a run's end. Raises RunStateError when it has ended or its results are being collected."""
-    run = _lock(run_id)
+    run = lock_run(run_id)
     if run.state == State.STOPPING:
         return run
     if run.is_final or run.state == State.COLLECTING:
         raise RunStateError(
             _("This run is “%(state)s” and cannot be stopped any more.") % {"state": run.get_state_display()}
         )
-    if run.state == State.PREPARING:
+    if run.state in {State.PREPARING, State.RESUMING} and not _may_have_a_job(run):
         run.state, run.ended = State.STOPPED, now()
     else:
         run.state, run.next_poll_at = State.STOPPING, now()
@@ -193,10 +150,16 @@ def stop_run(*, run_id: str, actor: User) -> Run:
     return run
 
 
+def _may_have_a_job(run: Run) -> bool:
+    """Whether NVFlare may still hold a job of a run that waits: nobody heard how the last one ended."""
+    last = RunJob.objects.filter(run=run).exclude(job_id="").order_by("-epoch").first()
+    return run.state == State.RESUMING and last is not None and last.code in DOUBTFUL
+
+
 @transaction.atomic
 def record_stopped(*, run_id: str) -> None:
     """The NVFlare job of a stopping run has ended. Committed rounds stay."""
-    run = _lock(run_id)
+    run = lock_run(run_id)
     if run.state != State.STOPPING:
         return
     _end(run, State.STOPPED, "")
@@ -212,7 +175,7 @@ def record_stopped(*, run_id: str) -> None:
 @transaction.atomic
 def fail_run(*, run_id: str, sentence: str) -> None:
     """End a run with a sentence for the person who started it. A run that has ended stays as it is."""
-    run = _lock(run_id)
+    run = lock_run(run_id)
     if run.is_final:
         return
     _end(run, State.FAILED, sentence[:2000])
@@ -231,17 +194,6 @@ def _end(run: Run, state: Any, error: str) -> None:
     run.save(update_fields=["state", "error", "ended", "lease_until"])
 
 
-def _lock(run_id: str) -> Run:
+def lock_run(run_id: str) -> Run:
+    """The run, its row locked until the transaction ends."""
     return Run.objects.select_for_update().select_related("study").get(pk=run_id)
-
-
-def fail_abandoned_runs() -> int:
-    """End runs whose promised work has failed for good, with the sentence the outbox kept; how many."""
-    waiting = Run.objects.filter(state__in=[State.PREPARING, State.COLLECTING]).values_list("pk", flat=True)
-    ended = 0
-    for run_id in waiting:
-        failed = Task.objects.filter(arguments={"run_id": str(run_id)}, failed__isnull=False).first()
-        if failed:
-            fail_run(run_id=str(run_id), sentence=failed.last_error)
-            ended += 1
-    return ended

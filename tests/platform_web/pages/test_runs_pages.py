@@ -1,5 +1,9 @@
+import dataclasses
+import re
+
 import pytest
 
+from fl_jobs import catalog
 from platform_web.audit.models import AuditEvent
 from platform_web.outbox.models import Task
 from platform_web.registry.models import Promotion, SiteModel
@@ -78,6 +82,32 @@ def test_a_run_starts_with_the_defaults_of_the_catalog(scientist, form):
     assert set(run.sites.values_list("name", flat=True)) == set(form["sites"])
 
 
+def test_a_run_is_masked_unless_the_scientist_ticks_the_box(scientist, form):
+    scientist.post("/runs/add/", form)
+    scientist.post(
+        "/runs/add/", form | {"server_sees_updates": "on", "min_sites": 2, "sites": form["sites"][:2]}
+    )
+    assert list(Run.objects.order_by("created").values_list("server_sees_updates", flat=True)) == [
+        False,
+        True,
+    ]
+
+
+def test_an_algorithm_that_needs_masks_is_refused_without(scientist, form, monkeypatch):
+    needing = dataclasses.replace(catalog.ALGORITHMS["dbe"], needs_masking=True)
+    monkeypatch.setitem(catalog.ALGORITHMS, "dbe", needing)
+    answer = scientist.post("/runs/add/", form | {"server_sees_updates": "on"})
+    assert "sends personal parts inside masked sums only" in answer.content.decode()
+    assert not Run.objects.exists()
+
+
+def test_the_form_brings_a_seed_of_its_own_and_says_what_three_sites_mean(scientist, form):
+    pages = [scientist.get("/runs/add/?study=breast-cytology").content.decode() for _ in range(2)]
+    seeds = {re.search(r'name="seed" value="(\d+)"', page).group(1) for page in pages}
+    assert len(seeds) == 2
+    assert "Four sites tolerate one dropout." in pages[0]
+
+
 def test_only_settings_of_the_chosen_algorithm_count(scientist, form):
     scientist.post("/runs/add/", form | {"algorithm": "fedavg", "hp_kappa": "5", "hp_learning_rate": "0.01"})
     assert Run.objects.get().hyper_parameters == {"learning_rate": 0.01, "batch_size": 16, "local_epochs": 2}
@@ -87,7 +117,9 @@ def test_only_settings_of_the_chosen_algorithm_count(scientist, form):
     ("changes", "words"),
     [
         ({"sites": ["site-a", "site-b", "nowhere"]}, "There is no site called “nowhere”"),
-        ({"sites": ["site-a", "site-b"]}, "only 2 were chosen"),
+        ({"sites": ["site-a", "site-b"]}, "each could work out the other"),
+        ({"sites": ["site-a", "site-b"], "server_sees_updates": "on"}, "only 2 were chosen"),
+        ({"min_sites": 2}, "a round needs at least 3 sites"),
         ({"sites": []}, "Choose the sites that take part"),
         ({"hp_learning_rate": "7"}, "less than or equal to 1.0"),
         ({"hp_batch_size": "many"}, "Enter a whole number"),

@@ -4,7 +4,7 @@ import pytest
 
 from platform_web.training.errors import RunRequestError
 from platform_web.training.preparing import describe_run
-from platform_web.training.services.runs import draft_spec
+from platform_web.training.services import draft_spec
 from tests.platform_web import world
 
 TENSOR = '{"arm":"global","phase":"train","name":"base.0.weight","shape":[4,2],"lane":"samples"}'

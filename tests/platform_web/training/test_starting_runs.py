@@ -93,7 +93,7 @@ def test_a_specification_altered_in_the_table_is_noticed(dana, study, sites):
 def test_a_run_stopped_while_it_is_prepared_never_starts(dana, study, sites):
     run = start(dana, study, sites)
     services.stop_run(run_id=str(run.pk), actor=dana)
-    assert services.record_submitted(run_id=str(run.pk), job_id="job") is False
+    assert services.record_submitted(run_id=str(run.pk), epoch=1, job_id="job") is False
     run.refresh_from_db()
     assert run.state == Run.State.STOPPED
 
@@ -101,6 +101,6 @@ def test_a_run_stopped_while_it_is_prepared_never_starts(dana, study, sites):
 def test_a_run_whose_promised_work_failed_for_good_ends_with_its_sentence(dana, study, sites):
     run = start(dana, study, sites)
     Task.objects.update(failed=run.created, last_error="The worker was stopped every time.")
-    assert services.fail_abandoned_runs() == 1
+    assert services.take_up_failed_work() == 1
     run.refresh_from_db()
     assert (run.state, run.error) == (Run.State.FAILED, "The worker was stopped every time.")

@@ -61,7 +61,17 @@
       for (const input of part.querySelectorAll("input, select, textarea")) input.disabled = !shown;
     }
   }
+  // a sentence for exactly so many ticks: data-part-count="name of the boxes", data-shown-at="how many"
+  function countTicks() {
+    for (const part of document.querySelectorAll("[data-part-count]")) {
+      const ticked = document.querySelectorAll(`input[name="${part.dataset.partCount}"]:checked`).length;
+      part.hidden = ticked !== Number(part.dataset.shownAt);
+    }
+  }
+  document.addEventListener("change", countTicks);
+
   document.addEventListener("DOMContentLoaded", () => {
+    countTicks();
     for (const select of document.querySelectorAll("[data-shows]")) {
       showParts(select);
       select.addEventListener("change", () => showParts(select));

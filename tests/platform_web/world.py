@@ -100,8 +100,8 @@ def request_for(sites, **changes):
     return training.RunRequest(**values)
 
 
-def submitted_run(actor, study, sites, **changes):
-    """A run whose NVFlare job waits."""
+def prepared_run(actor, study, sites, **changes):
+    """A run that has its digest and waits for a worker to submit it."""
     run = training.start_run(actor=actor, study=study, request=request_for(sites, **changes))
     tensors = tuple(
         TensorSpec(arm=arm, phase="train", name=f"base.{layer}.weight", shape=(32, 10))
@@ -111,6 +111,12 @@ def submitted_run(actor, study, sites, **changes):
     training.record_spec(
         run_id=str(run.pk), spec=training.draft_spec(run).model_copy(update={"tensors": tensors})
     )
+    return Run.objects.get(pk=run.pk)
+
+
+def submitted_run(actor, study, sites, **changes):
+    """A run whose NVFlare job waits."""
+    run = prepared_run(actor, study, sites, **changes)
     training.record_submitted(run_id=str(run.pk), epoch=1, job_id=f"job-{run.pk}-1")
     return Run.objects.get(pk=run.pk)
 

@@ -1,28 +1,18 @@
-"""Adding up what sites send. Torch-free; the only place that sees single updates (masks will end that).
+"""Adding up what sites send in a run without masks; the only place where the server sees single updates.
 
 A server step is a pure function ``fold(previous, sums)``: it sees sums over sites, never one site's update.
+Torch-free.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.errors import AggregationError
-from fl_jobs.messages import Contribution, TensorMap
-from fl_jobs.packaging.spec import Lane, TensorSpec
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Σ value × weight by wire name, each with the sum of its weights."""
-
-    tensors: dict[str, NDArray[np.float64]]
-    weights: dict[str, float]
-
+from fl_jobs.messages import Contribution, Gathered, Sums, TaskOrder, TensorMap
+from fl_jobs.packaging.spec import Lane, RunSpec, TensorSpec
 
 Fold = Callable[[TensorMap, Sums], TensorMap]
 
@@ -42,6 +32,29 @@ def load_fold(algorithm: str) -> Fold:
     return fold
 
 
+def gather(order: TaskOrder, spec: RunSpec, contributions: Mapping[str, Contribution]) -> Gathered:
+    """What the answers to ``order`` add up to. Raises AggregationError naming the site at fault."""
+    allowed = set(order.statistics(spec))
+    metrics: dict[str, dict[str, float]] = {}
+    for site in sorted(contributions):
+        for arm, values in _checked_sums(site, contributions[site], allowed).items():
+            into = metrics.setdefault(arm, {})
+            for name, value in values.items():
+                into[name] = into.get(name, 0.0) + float(value)
+    open_parts = {
+        site: {key: value for key, value in answer.metrics.items() if key != "sums"}
+        for site, answer in contributions.items()
+    }
+    return Gathered(add_contributions(order.declared(spec), contributions), metrics, open_parts)
+
+
+def _checked_sums(site: str, contribution: Contribution, allowed: set[str]) -> dict[str, dict[str, float]]:
+    sums = contribution.metrics.get("sums")
+    if not isinstance(sums, dict) or {f"{arm}/{name}" for arm in sums for name in sums[arm]} - allowed:
+        raise AggregationError(f"Site {site} sent unknown metrics. Check that it runs the same version.")
+    return sums
+
+
 def add_contributions(declared: Mapping[str, TensorSpec], contributions: Mapping[str, Contribution]) -> Sums:
     """Sum over sites, in the order of their names so that the result is the same on every run.
 
@@ -56,8 +69,9 @@ def add_contributions(declared: Mapping[str, TensorSpec], contributions: Mapping
         contribution = contributions[site]
         check_contribution(site, declared, contribution)
         for wire, tensor in declared.items():
-            totals[wire] += contribution.tensors[wire]
-            weights[wire] += _weight(site, contribution, tensor.lane)
+            weight = _weight(site, contribution, tensor.lane)
+            totals[wire] += contribution.tensors[wire].astype(np.float64) * weight
+            weights[wire] += weight
     return Sums(totals, weights)
 
 

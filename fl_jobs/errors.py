@@ -29,6 +29,17 @@ class SiteHomeError(FLJobError):
     """A site's job process does not find the site's folder."""
 
 
+class RunInterruptedError(FLJobError):
+    """The NVFlare job ends at a round's boundary; the portal submits the run again from the next round.
+
+    ``code`` says why (an error code of FLSA-1, TOO_FEW or REJOIN), ``missing`` which sites it waits for.
+    """
+
+    def __init__(self, sentence: str, *, code: str, missing: list[str]) -> None:
+        super().__init__(sentence)
+        self.code, self.missing = code, missing
+
+
 class StaleEpochError(FLJobError):
     """A later submission of the same run writes here now; this one may not any more."""
 

@@ -36,6 +36,13 @@ def validation_sums(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64
     }
 
 
+def tested_sums(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> dict[str, float]:
+    """The same over the test part: correct answers, cases × balanced accuracy, cases."""
+    names = {"val_correct": "test_correct", "val_balanced": "test_balanced", "val_n": "test_n"}
+    sums = validation_sums(probabilities_NC, y_N)
+    return {name: sums[key] for key, name in names.items()}
+
+
 def measure(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> dict[str, float | None]:
     """Accuracy, balanced accuracy, AUROC and log loss.
 

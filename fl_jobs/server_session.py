@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fl_jobs.aggregation import Sums, add_contributions, fold_mean, load_fold
+from fl_jobs.aggregation import fold_mean, load_fold
 from fl_jobs.errors import AggregationError, SharedStateError
-from fl_jobs.messages import SUM_NAMES, VALIDATION, Commit, Contribution, TaskOrder, TensorMap
+from fl_jobs.messages import VALIDATION, Commit, Gathered, Sums, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
 from fl_jobs.tensor_files import shared_part
 
@@ -21,9 +21,9 @@ Metrics = dict[str, dict[str, float]]
 class ServerSession:
     """Drives one run. ``next_order`` and ``fold`` alternate; asking again before ``fold`` changes nothing.
 
-    To resume, give ``start_round`` = last committed round + 1 and ``previous`` = that round's aggregate;
-    ``records`` (the journal so far) and ``load_round`` (aggregate of an earlier round) bring back the best
-    round; without them the best is looked for among the rounds still to come and the last one.
+    To resume, give ``start_round`` = last committed round + 1 and ``previous`` = that round's aggregate (for
+    round 1: what the one-off phases gave); ``records`` (the journal so far) and ``load_round`` (aggregate of
+    an earlier round) bring back the best round and the steps after the last round that were done already.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ServerSession:
             if not all(t.wire_name in (previous or {}) for t in spec.tensors if (t.arm, t.phase) == key)
         ]
         self._check_previous(start_round, previous)
-        self._recall(records, load_round)
+        self._recall(list(records), load_round)
 
     @property
     def chosen(self) -> dict[Arm, int]:
@@ -68,22 +68,23 @@ class ServerSession:
             return TaskOrder("finish", self._last, {"chosen": dict(self.chosen)}, self._chosen_aggregate())
         return None
 
-    def fold(self, order: TaskOrder, contributions: Mapping[str, Contribution]) -> Commit:
-        """Add up the answers to ``order`` and go on. Raises AggregationError; then nothing has changed."""
-        _check_metrics(self.spec, contributions)
+    def fold(self, order: TaskOrder, gathered: Gathered) -> Commit:
+        """Take what the answers to ``order`` add up to, and go on.
+
+        Raises AggregationError; then nothing has changed.
+        """
+        _check_initial_models(gathered)
         if order.name == "phase":
-            return self._fold_phase(order, contributions)
+            return self._fold_phase(order, gathered)
         if order.name == TRAIN:
-            return self._fold_round(order, contributions)
+            return self._fold_round(order, gathered)
         if order.name == "validate":
-            add_contributions({}, contributions)
-            validated = self._validated(order.round_number, contributions)
+            validated = self._validated(order.round_number, gathered)
             self._step = "finish"
             return Commit({}, {"kind": "validate", "round": order.round_number, "validated": validated})
-        add_contributions({}, contributions)
         self._step = "done"
-        sites = {site: _site(contributions[site]).get("finish") for site in sorted(contributions)}
-        return Commit({}, {"kind": "finish", "chosen": dict(self.chosen), "sites": sites})
+        record = {"kind": "finish", "chosen": dict(self.chosen), "sites": _parts(gathered, "finish")}
+        return Commit({}, record | {"cohort": _tested(gathered)})
 
     def chosen_shared(self) -> dict[Arm, TensorMap]:
         """The shared part of each arm's chosen round, as it lies under ``artifacts/sha256/``."""
@@ -91,19 +92,17 @@ class ServerSession:
         parts = {arm: shared_part(self.spec, arm, aggregate) for arm in self.spec.arms()}
         return {arm: part for arm, part in parts.items() if part}
 
-    def _fold_phase(self, order: TaskOrder, contributions: Mapping[str, Contribution]) -> Commit:
+    def _fold_phase(self, order: TaskOrder, gathered: Gathered) -> Commit:
         arm, phase = order.header["arm"], order.header["phase"]
-        declared = {name: t for name, t in self.spec.shared(phase).items() if t.arm == arm}
-        constants = fold_mean({}, add_contributions(declared, contributions))
+        constants = fold_mean({}, gathered.sums)
         self._aggregates[self._last] = self._aggregates[self._last] | constants
         self._phases.pop(0)
-        record = {"kind": "phase", "arm": arm, "phase": phase, "sites": sorted(contributions)}
+        record = {"kind": "phase", "arm": arm, "phase": phase, "sites": gathered.sites}
         return Commit(self._aggregates[self._last], record)
 
-    def _fold_round(self, order: TaskOrder, contributions: Mapping[str, Contribution]) -> Commit:
+    def _fold_round(self, order: TaskOrder, gathered: Gathered) -> Commit:
         number, before = order.round_number, self._aggregates[self._last]
-        sums = add_contributions(self.spec.shared(), contributions)
-        after = dict(before)
+        sums, after = gathered.sums, dict(before)
         for arm in self.spec.arms():
             mine = {wire for wire, tensor in self.spec.shared().items() if tensor.arm == arm}
             own = Sums({w: sums.tensors[w] for w in mine}, {w: sums.weights[w] for w in mine})
@@ -112,26 +111,23 @@ class ServerSession:
         record: dict[str, Any] = {
             "kind": "round",
             "round": number,
-            "sites": sorted(contributions),
-            "cohort": {arm: _mean(contributions, arm, {"train_loss": "train_n"}) for arm in self.spec.arms()},
-            "site_metrics": {
-                site: _site(contributions[site]).get("trained") for site in sorted(contributions)
-            },
-            "validated": self._validated(number - 1, contributions) if number > 1 else None,
+            "sites": gathered.sites,
+            "cohort": {arm: _mean(gathered, arm, {"train_loss": "train_n"}) for arm in self.spec.arms()},
+            "site_metrics": _parts(gathered, "trained"),
+            "validated": self._validated(number - 1, gathered) if number > 1 else None,
         }
         self._aggregates[number], self._last = after, number
         self._forget()
         return Commit(after, record)
 
-    def _validated(self, number: int, contributions: Mapping[str, Contribution]) -> dict[str, Any]:
+    def _validated(self, number: int, gathered: Gathered) -> dict[str, Any]:
         wanted = dict.fromkeys(VALIDATION.values(), "val_n")
         cohort: Metrics = {}
         for arm in self.spec.arms():
-            if means := _mean(contributions, arm, wanted):
+            if means := _mean(gathered, arm, wanted):
                 cohort[arm] = {name: means[key] for name, key in VALIDATION.items()}
                 self._consider(arm, cohort[arm], number)
-        cells = {site: _site(contributions[site]).get("validated") for site in sorted(contributions)}
-        return {"round": number, "cohort": cohort, "site_metrics": cells}
+        return {"round": number, "cohort": cohort, "site_metrics": _parts(gathered, "validated")}
 
     def _consider(self, arm: Arm, means: Mapping[str, float], number: int) -> None:
         """Keep the round if it is the best: balanced accuracy, then loss, then the earlier one."""
@@ -159,8 +155,10 @@ class ServerSession:
                 )
 
     def _recall(
-        self, records: Iterable[Mapping[str, Any]], load_round: Callable[[int], TensorMap] | None
+        self, records: list[Mapping[str, Any]], load_round: Callable[[int], TensorMap] | None
     ) -> None:
+        kinds = {record.get("kind") for record in records if self._last == self.spec.rounds}
+        self._step = "done" if "finish" in kinds else "finish" if "validate" in kinds else TRAIN
         by_round = {
             record["validated"]["round"]: record["validated"] for record in records if record.get("validated")
         }
@@ -172,31 +170,34 @@ class ServerSession:
             self._forget()
 
 
-def _site(contribution: Contribution) -> Mapping[str, Any]:
-    return contribution.metrics.get("site") or {}
+def _parts(gathered: Gathered, name: str) -> dict[str, Any]:
+    """What each site says openly under ``name``; None where it keeps it."""
+    return {site: (gathered.open_parts[site].get("site") or {}).get(name) for site in gathered.sites}
 
 
-def _mean(contributions: Mapping[str, Contribution], arm: Arm, wanted: dict[str, str]) -> dict[str, float]:
-    """Cohort means from additive sums; empty when no site could measure the arm."""
-    total: dict[str, float] = {}
-    for site in sorted(contributions):
-        for name, value in contributions[site].metrics["sums"].get(arm, {}).items():
-            total[name] = total.get(name, 0.0) + float(value)
+def _mean(gathered: Gathered, arm: str, wanted: dict[str, str]) -> dict[str, float]:
+    """Cohort means from sums; empty when no site could measure the arm."""
+    total = gathered.metrics.get(arm, {})
     return {name: total.get(name, 0.0) / total[by] for name, by in wanted.items() if total.get(by, 0.0) > 0}
 
 
-def _check_metrics(spec: RunSpec, contributions: Mapping[str, Contribution]) -> None:
-    """Refuse unknown sums, and sites that built another initial model. Raises AggregationError."""
-    digests: dict[str, str] = {}
-    for site in sorted(contributions):
-        sums = contributions[site].metrics.get("sums")
-        if (
-            not isinstance(sums, dict)
-            or sums.keys() - set(spec.arms())
-            or any(value.keys() - SUM_NAMES for value in sums.values())
-        ):
-            raise AggregationError(f"Site {site} sent unknown metrics. Check that it runs the same version.")
-        digests[site] = str(contributions[site].metrics.get("initial_sha256"))
+def _tested(gathered: Gathered) -> Metrics:
+    """What the cohort reached on the test parts, by arm: all that is known when sites keep their cells."""
+    wanted = {"test_correct": "test_n", "test_balanced": "test_n"}
+    return {
+        arm: {
+            "test_accuracy": means["test_correct"],
+            "test_balanced_accuracy": means["test_balanced"],
+            "test_n": gathered.metrics[arm]["test_n"],
+        }
+        for arm in sorted(gathered.metrics)
+        if (means := _mean(gathered, arm, wanted))
+    }
+
+
+def _check_initial_models(gathered: Gathered) -> None:
+    """Refuse sites that built another initial model. Raises AggregationError."""
+    digests = {site: str(gathered.open_parts[site].get("initial_sha256")) for site in gathered.sites}
     if len(set(digests.values())) > 1:
         first = next(iter(digests))
         other = next(site for site, digest in digests.items() if digest != digests[first])

@@ -1,9 +1,13 @@
-"""A whole run in one process: the same sessions as over NVFlare, for tests and for trying settings out."""
+"""A whole run in one process: the same sessions as over NVFlare, for tests and for trying settings out.
+
+Nothing leaves the process, so nothing is masked, whatever the run's policy says.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fl_jobs.aggregation import gather
 from fl_jobs.algorithms.build import describe_tensors
 from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.server_session import ServerSession
@@ -28,5 +32,5 @@ def run_in_process(
     records: list[dict[str, Any]] = []
     while (order := server.next_order()) is not None:
         answers = {site: session.execute(order) for site, session in sites.items()}
-        records.append(server.fold(order, answers).record)
+        records.append(server.fold(order, gather(order, spec, answers)).record)
     return records

@@ -1,5 +1,6 @@
 """NVFlare's door to a site's session: tasks in, contributions out, files only below the site's home."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,18 +14,23 @@ from nvflare.apis.signal import Signal
 from fl_jobs.errors import FLJobError, SharedStateError, SpecError
 from fl_jobs.flare import wire
 from fl_jobs.flare.parent_watch import exit_with_parent
-from fl_jobs.flare.site_home import find_site_home, shares_site_metrics
+from fl_jobs.flare.site_home import find_site_home, note_seen, shares_site_metrics
+from fl_jobs.flare.site_identity import open_mask
+from fl_jobs.masking.site import SiteMask
+from fl_jobs.messages import TaskOrder
 from fl_jobs.packaging.job import read_spec
 from fl_jobs.site_session import SiteSession
+from secure_agg.errors import SecureAggregationError
 
 
 class ConsiliumExecutor(Executor):
-    """Carries out the orders of one run; the session lives as long as the job process."""
+    """Carries out the orders of one run; session and masks live as long as the job process."""
 
-    def __init__(self, run_id: str, run_digest: str) -> None:
+    def __init__(self, run_id: str, run_digest: str, epoch: int) -> None:
         super().__init__()
-        self._run_id, self._run_digest = run_id, run_digest
+        self._run_id, self._run_digest, self._epoch = run_id, run_digest, epoch
         self._session: SiteSession | None = None
+        self._mask: SiteMask | None = None
         self._refusal = "The site has not begun the run."
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -34,9 +40,9 @@ class ConsiliumExecutor(Executor):
         exit_with_parent()
         torch.set_num_threads(1)  # sites share a machine in the demo; 1 thread measured 10x faster there
         try:
-            self._session = self._open_session(fl_ctx)
+            self._open(fl_ctx)
         except FLJobError as error:
-            self._refusal = _sentence(error)
+            self._session, self._refusal = None, _sentence(error)
             self.log_error(fl_ctx, f"the run cannot start here: {error}")
 
     def execute(
@@ -48,25 +54,57 @@ class ConsiliumExecutor(Executor):
         if abort_signal.triggered:
             return make_reply(ReturnCode.TASK_ABORTED)
         try:
+            if task_name.startswith(wire.PROTOCOL_PREFIX):
+                return self._take_step(task_name, shareable)
             order = wire.order_from_shareable(shareable, self._run_digest)
             if order.name != task_name:
                 raise SharedStateError("The server sent a task under another name; it was not carried out.")
-            contribution = self._session.execute(order)
-            return wire.contribution_to_shareable(contribution, order, self._run_digest)
+            return self._answer(self._session, order, shareable)
         except FLJobError as error:
             self.log_error(fl_ctx, f"task {task_name} was not carried out: {error}")
             return wire.refusal(_sentence(error))
+        except SecureAggregationError as error:
+            self.log_error(fl_ctx, f"task {task_name} was refused ({error.code}): {error}")
+            return wire.refusal(str(error), error.code)
 
-    def _open_session(self, fl_ctx: FLContext) -> SiteSession:
+    def _answer(self, session: SiteSession, order: TaskOrder, shareable: Shareable) -> Shareable:
+        if self._mask is None:
+            return wire.contribution_to_shareable(session.execute(order), order, self._run_digest)
+        if wire.FLSA_RESULT_KEY in shareable:
+            self._mask.client.finish_round(wire.read_message(shareable, wire.FLSA_RESULT_KEY))
+        self._mask.begin(order, wire.read_message(shareable))
+        masked = self._mask.mask(session.execute(order))
+        return wire.masked_to_shareable(masked, order, self._run_digest)
+
+    def _take_step(self, task_name: str, shareable: Shareable) -> Shareable:
+        """A step of FLSA-1 beside the orders: keys, survivors, seeds."""
+        if self._mask is None:
+            raise SharedStateError("This run has no secure aggregation; the task was not carried out.")
+        client = self._mask.client
+        if task_name == wire.ADVERT:
+            return wire.message_to_shareable(client.advert())
+        steps: dict[str, Callable[[bytes], bytes]] = {
+            wire.ROSTER: client.accept_roster,
+            wire.FREEZE: client.sign_freeze,
+            wire.REVEAL: client.reveal,
+            wire.RECOVER: client.recover,
+        }
+        if task_name not in steps:
+            raise SharedStateError(f"This version does not know the task “{task_name[:40]}”.")
+        answer = wire.message_to_shareable(steps[task_name](wire.read_message(shareable)))
+        if task_name == wire.ROSTER:
+            note_seen(find_site_home(), self._mask.peers())
+        return answer
+
+    def _open(self, fl_ctx: FLContext) -> None:
         folder = fl_ctx.get_engine().get_workspace().get_app_config_dir(fl_ctx.get_job_id())
-        home = find_site_home()
-        return SiteSession(
-            read_spec(Path(folder), self._run_digest),
-            run_id=self._run_id,
-            site=fl_ctx.get_identity_name(),
-            site_home=home,
-            share_site_metrics=shares_site_metrics(home),
+        home, site = find_site_home(), fl_ctx.get_identity_name()
+        spec = read_spec(Path(folder), self._run_digest)
+        self._session = SiteSession(
+            spec, run_id=self._run_id, site=site, site_home=home, share_site_metrics=shares_site_metrics(home)
         )
+        if spec.policy.secure_aggregation:
+            self._mask = open_mask(spec, run_id=self._run_id, epoch=self._epoch, site=site, home=home)
 
 
 def _sentence(error: FLJobError) -> str:

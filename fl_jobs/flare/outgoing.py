@@ -11,17 +11,31 @@ from typing import Any
 import numpy as np
 
 from fl_jobs.errors import SharedStateError
-from fl_jobs.messages import METRIC_KEYS, SUM_NAMES, TensorMap
+from fl_jobs.flare import wire
+from fl_jobs.masking.plans import vector_sizes
+from fl_jobs.messages import METRIC_KEYS, SUM_NAMES, TUNED, TensorMap
 from fl_jobs.packaging.spec import RunSpec
+from secure_agg.errors import SecureAggregationError
+from secure_agg.messages import Advert, FreezeSig, Recover, Reveal, RosterAck, Upload, peek_type
 
 _TEXT_KEYS = {"name", "round", "phase", "run", "lanes", "metrics"}
 _FINISH_KEYS = {"rows", "files", "shared_sha256", "cells", "differences", "proposal", "absent_labels"}
 _KEPT_FINISH_KEYS = {
+    "rows",
     "cells",
     "differences",
     "proposal",
     "absent_labels",
 }  # None unless the site shares its metrics
+_MASKED_KEYS = {"name", "round", "run", "open"}
+_OPEN_KEYS = METRIC_KEYS - {"sums"}
+_MESSAGE_TYPES = {
+    wire.ADVERT: Advert.TYPE,
+    wire.ROSTER: RosterAck.TYPE,
+    wire.FREEZE: FreezeSig.TYPE,
+    wire.REVEAL: Reveal.TYPE,
+    wire.RECOVER: Recover.TYPE,
+}
 _LANES = frozenset({"samples", "one"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -37,18 +51,45 @@ def check_outgoing(
     _check_tensors(tensors, spec, task, str(text.get("phase")))
     _check_numbers(text.get("lanes"), "lanes", _LANES)
     metrics = text.get("metrics")
-    if not isinstance(metrics, dict) or metrics.keys() - METRIC_KEYS:
-        raise SharedStateError("The result has metrics that no run declares.")
-    initial = metrics.get("initial_sha256")
-    if initial is not None and not (isinstance(initial, str) and _DIGEST.fullmatch(initial)):
-        raise SharedStateError("The digest of the initial model is not a digest.")
-    sums = metrics.get("sums")
-    if not isinstance(sums, dict) or sums.keys() - set(spec.arms()):
+    _check_open_part(metrics, METRIC_KEYS, task, share_site_metrics=share_site_metrics)
+    sums = metrics.get("sums") if isinstance(metrics, dict) else None
+    if not isinstance(sums, dict) or sums.keys() - {*spec.arms(), TUNED}:
         raise SharedStateError("The result has sums of an arm that this run does not train.")
     for arm, values in sums.items():
-        _check_numbers(values, f"sums of {arm}", SUM_NAMES)
+        _check_numbers(values, f"sums of {arm}", frozenset(SUM_NAMES.get(task, ())))
+
+
+def check_masked(
+    text: Mapping[str, Any], vector_bytes: int, spec: RunSpec, task: str, *, share_site_metrics: bool
+) -> None:
+    """The same for a masked answer: sums and weights are in the vector, never beside it."""
+    if extra := set(text) - _MASKED_KEYS:
+        raise SharedStateError(f"The masked result says {sorted(extra)[0]!r}, which no run declares.")
+    if text.get("name") != task:
+        raise SharedStateError("The result answers another task than the one NVFlare gave.")
+    if vector_bytes not in vector_sizes(spec, task):
+        raise SharedStateError("The masked vector has not the length that the run declares.")
+    _check_open_part(text.get("open"), _OPEN_KEYS, task, share_site_metrics=share_site_metrics)
+
+
+def check_message(message: bytes, task: str) -> None:
+    """Each task is answered by one type of FLSA-1 message: an upload by orders, the rest by its steps."""
+    try:
+        found = peek_type(message)
+    except SecureAggregationError as error:
+        raise SharedStateError("A result that is no message of secure aggregation does not leave.") from error
+    if found != _MESSAGE_TYPES.get(task, Upload.TYPE):
+        raise SharedStateError(f"A message of type {found} does not answer {task}; it does not leave.")
+
+
+def _check_open_part(part: object, allowed: frozenset[str], task: str, *, share_site_metrics: bool) -> None:
+    if not isinstance(part, dict) or part.keys() - allowed:
+        raise SharedStateError("The result has metrics that no run declares.")
+    initial = part.get("initial_sha256")
+    if initial is not None and not (isinstance(initial, str) and _DIGEST.fullmatch(initial)):
+        raise SharedStateError("The digest of the initial model is not a digest.")
     if not share_site_metrics:
-        _check_site_part(metrics.get("site"), task)
+        _check_site_part(part.get("site"), task)
 
 
 def _check_tensors(tensors: TensorMap, spec: RunSpec, task: str, phase: str) -> None:

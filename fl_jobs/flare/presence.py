@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-GONE_AFTER_S = 90.0  # a job process beats every 10 s, also while it trains
+GONE_AFTER_S = 45.0  # a job process beats every 10 s, also while it trains
 STARTING_S = 600.0  # it may take long to come up on a slow machine
 
 

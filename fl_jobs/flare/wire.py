@@ -4,17 +4,27 @@ import json
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 
 from fl_jobs.errors import SharedStateError
-from fl_jobs.messages import Contribution, TaskOrder, TensorMap
+from fl_jobs.messages import Contribution, MaskedContribution, TaskOrder, TensorMap
 
 TEXT_KEY = "consilium.json"
 TENSORS_KEY = "consilium.tensors"
 ERROR_KEY = "consilium.error"
+CODE_KEY = "consilium.error_code"
+FLSA_KEY = "consilium.flsa"  # one FLSA-1 message
+FLSA_RESULT_KEY = "consilium.flsa_result"  # the RESULT of the order before, when there was one
+VECTOR_KEY = "consilium.flsa_vector"  # the masked vector of an UPLOAD, as bytes
+PROTOCOL_PREFIX = "secagg_"
+ADVERT, ROSTER = "secagg_advert", "secagg_roster"
+FREEZE, REVEAL, RECOVER = "secagg_freeze", "secagg_reveal", "secagg_recover"
 TEXT_BYTES_MAX = 4_000_000
+MESSAGE_BYTES_MAX = 64_000_000
 SENTENCE_CHARACTERS_MAX = 300
+CODE_CHARACTERS_MAX = 40
 
 
 def order_to_shareable(order: TaskOrder, run_digest: str) -> Shareable:
@@ -50,19 +60,65 @@ def contribution_to_shareable(contribution: Contribution, order: TaskOrder, run_
 def contribution_from_shareable(shareable: Shareable, order: TaskOrder, run_digest: str) -> Contribution:
     """Unpack an answer. Raises SharedStateError when it is malformed or answers another order."""
     text, tensors = _unpack(shareable)
-    if (text.get("run"), text.get("name"), text.get("round")) != (run_digest, order.name, order.round_number):
-        raise SharedStateError("a site answered another order than the one it was given")
+    _check_answers(text, order, run_digest)
     lanes, metrics = text.get("lanes"), text.get("metrics")
     if not isinstance(lanes, dict) or not isinstance(metrics, dict):
         raise SharedStateError("a site's answer has no weights or metrics")
     return Contribution(tensors, {name: float(value) for name, value in lanes.items()}, metrics)
 
 
-def refusal(sentence: str) -> Shareable:
+def masked_to_shareable(masked: MaskedContribution, order: TaskOrder, run_digest: str) -> Shareable:
+    """Pack a site's masked answer to ``order``."""
+    text = {"name": order.name, "round": order.round_number, "run": run_digest, "open": masked.open_part}
+    shareable = Shareable()
+    shareable[TEXT_KEY] = _dump(text)
+    shareable[FLSA_KEY], shareable[VECTOR_KEY] = masked.message, masked.vector
+    return shareable
+
+
+def masked_from_shareable(shareable: Shareable, order: TaskOrder, run_digest: str) -> MaskedContribution:
+    """Unpack a masked answer. Raises SharedStateError when it is malformed or answers another order."""
+    text = read_text(shareable)
+    _check_answers(text, order, run_digest)
+    if not isinstance(text.get("open"), dict):
+        raise SharedStateError("a site's masked answer has no description")
+    return MaskedContribution(read_message(shareable), read_vector(shareable), text["open"])
+
+
+def message_to_shareable(message: bytes) -> Shareable:
+    """Pack one FLSA-1 message that travels alone."""
+    shareable = Shareable()
+    shareable[FLSA_KEY] = message
+    return shareable
+
+
+def read_message(shareable: Shareable, key: str = FLSA_KEY) -> bytes:
+    """Return the FLSA-1 message. Raises SharedStateError when there is none or it is too long."""
+    message = shareable.get(key)
+    if not isinstance(message, bytes) or len(message) > MESSAGE_BYTES_MAX:
+        raise SharedStateError("a message of secure aggregation is missing or too long")
+    return message
+
+
+def read_vector(shareable: Shareable) -> NDArray[np.uint8]:
+    """Return a masked vector. Raises SharedStateError for anything but a row of bytes."""
+    vector = shareable.get(VECTOR_KEY)
+    if not isinstance(vector, np.ndarray) or vector.dtype != np.uint8 or vector.ndim != 1:
+        raise SharedStateError("a masked answer has no masked vector")
+    return vector
+
+
+def refusal(sentence: str, code: str = "") -> Shareable:
     """Make the reply of a site that did not carry out a task; the sentence names no file and no patient."""
     reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
-    reply[ERROR_KEY] = sentence[:SENTENCE_CHARACTERS_MAX]
+    reply[ERROR_KEY], reply[CODE_KEY] = sentence[:SENTENCE_CHARACTERS_MAX], code[:CODE_CHARACTERS_MAX]
     return reply
+
+
+def refusal_code(shareable: Shareable) -> str:
+    """Return the FLSA-1 code of a refusal, or nothing."""
+    code = shareable.get(CODE_KEY)
+    return code[:CODE_CHARACTERS_MAX] if isinstance(code, str) else ""
 
 
 def refusal_sentence(shareable: Shareable) -> str | None:
@@ -103,16 +159,24 @@ def read_tensors(shareable: Shareable) -> TensorMap:
     return tensors
 
 
+def _check_answers(text: dict[str, Any], order: TaskOrder, run_digest: str) -> None:
+    if (text.get("run"), text.get("name"), text.get("round")) != (run_digest, order.name, order.round_number):
+        raise SharedStateError("a site answered another order than the one it was given")
+
+
 def _pack(text: dict[str, Any], tensors: TensorMap) -> Shareable:
     shareable = Shareable()
+    shareable[TEXT_KEY], shareable[TENSORS_KEY] = _dump(text), dict(tensors)
+    return shareable
+
+
+def _dump(text: dict[str, Any]) -> str:
     try:
-        shareable[TEXT_KEY] = json.dumps(text, allow_nan=False)
+        return json.dumps(text, allow_nan=False)
     except ValueError as error:
         raise SharedStateError(
             "The training gave numbers that are not finite. Lower the learning rate and start again."
         ) from error
-    shareable[TENSORS_KEY] = dict(tensors)
-    return shareable
 
 
 def _unpack(shareable: Shareable) -> tuple[dict[str, Any], TensorMap]:

@@ -43,7 +43,7 @@ def write_job(
     config.mkdir(parents=True)
     _write(folder / "meta.json", _meta(spec, sites, {**ids, "epoch": epoch, "asked_by": asked_by}))
     _write(config / "config_fed_server.json", _server_config({**ids, **course, **waiting}))
-    _write(config / "config_fed_client.json", _client_config(ids))
+    _write(config / "config_fed_client.json", _client_config({**ids, "epoch": epoch}))
     (config / SPEC_FILE).write_bytes(spec.canonical())
     return JobManifest(
         run_id=run_id,

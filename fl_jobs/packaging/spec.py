@@ -6,6 +6,7 @@ is resumed (start round, epoch, NVFlare job id, signature files) is not part of 
 
 import hashlib
 import json
+import math
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -68,6 +69,11 @@ class TensorSpec(_Frozen):
     def wire_name(self) -> str:
         """The tensor's name in a message, for example ``personal/base.0.weight``."""
         return f"{self.arm}/{self.name}"
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
 
 
 class PolicySpec(_Frozen):

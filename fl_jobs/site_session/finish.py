@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.benefit import compare_arms, propose
 from fl_jobs.data import DataPart
-from fl_jobs.evaluation import absent_labels, measure, predict_probabilities
-from fl_jobs.messages import TaskOrder
+from fl_jobs.evaluation import absent_labels, measure, predict_probabilities, tested_sums
+from fl_jobs.messages import TUNED, TaskOrder
 from fl_jobs.packaging.spec import Arm
 from fl_jobs.site_session.arms import personal_part, whole_model
 from fl_jobs.tensor_files import shared_part
@@ -30,6 +30,7 @@ class _Results:
         self.test: DataPart = session.part("test")
         self.files: dict[str, dict[str, Any]] = {}
         self.cells: dict[str, dict[str, float | None]] = {}
+        self.sums: dict[str, dict[str, float]] = {}
         self.predicted: dict[str, NDArray[np.int64]] = {}
         self.validation_loss: dict[str, float] = {}
 
@@ -37,12 +38,16 @@ class _Results:
         probabilities = predict_probabilities(algorithm, torch.from_numpy(self.test.x))
         self.files[arm] = {"round": number, "personal_sha256": sha256}
         self.cells[arm] = measure(probabilities, self.test.y)
+        self.sums[arm] = tested_sums(probabilities, self.test.y)
         self.predicted[arm] = probabilities.argmax(axis=1).astype(np.int64)
         self.validation_loss[arm] = self._session.measure_validation(algorithm)["val_loss"]
 
 
-def finish(session: "SiteSession", order: TaskOrder) -> dict[str, Any]:
-    """The site's closing report; cells, differences and proposal are None when its policy keeps them."""
+def finish(session: "SiteSession", order: TaskOrder) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """The site's closing report, and what it adds to the cohort's sums over the test parts.
+
+    Of the report only the digests leave when the site's policy keeps its metrics; the rest is None then.
+    """
     results = _Results(session)
     shared: dict[str, str] = {}
     for arm in session.spec.arms():
@@ -51,17 +56,14 @@ def finish(session: "SiteSession", order: TaskOrder) -> dict[str, Any]:
             shared[arm] = session.store.write_shared(part)
     if "global" in session.spec.arms():
         _finish_tuned(session, order, results)
-    payload: dict[str, Any] = {
-        "rows": {
-            "train": len(session.training_cases.y),
-            "validation": len(session.validation.y),
-            "test": len(results.test.y),
-        },
-        "files": results.files,
-        "shared_sha256": shared,
+    rows = {
+        "train": len(session.training_cases.y),
+        "validation": len(session.validation.y),
+        "test": len(results.test.y),
     }
-    verdicts = _verdicts(session, results)
-    return payload | (verdicts if session.share_site_metrics else dict.fromkeys(verdicts))
+    own = {"rows": rows, **_verdicts(session, results)}
+    report = {"files": results.files, "shared_sha256": shared}
+    return report | (own if session.share_site_metrics else dict.fromkeys(own)), results.sums
 
 
 def _finish_arm(session: "SiteSession", order: TaskOrder, arm: Arm, results: _Results) -> None:
@@ -86,9 +88,9 @@ def _finish_tuned(session: "SiteSession", order: TaskOrder, results: _Results) -
     chosen = int(order.header["chosen"]["global"])
     algorithm = session.models.load("global", order.tensors, chosen).algorithm
     session.train(algorithm, TRAIN, chosen + 1)
-    sha256 = session.store.write("tuned", chosen, whole_model(algorithm))
-    results.add("tuned", algorithm, chosen, sha256)
-    session.store.prune("tuned", {chosen})
+    sha256 = session.store.write(TUNED, chosen, whole_model(algorithm))
+    results.add(TUNED, algorithm, chosen, sha256)
+    session.store.prune(TUNED, {chosen})
 
 
 def _verdicts(session: "SiteSession", results: _Results) -> dict[str, Any]:

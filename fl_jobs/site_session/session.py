@@ -4,9 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.algorithms.build import describe_tensors, initial_sha256
@@ -15,7 +13,7 @@ from fl_jobs.errors import DataError, SharedStateError, SpecError
 from fl_jobs.evaluation import predict_probabilities, validation_sums
 from fl_jobs.messages import VALIDATION, Contribution, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
-from fl_jobs.site_session.arms import ArmModels, personal_part
+from fl_jobs.site_session.arms import ArmModels, personal_part, to_numpy
 from fl_jobs.site_session.finish import finish
 from fl_jobs.site_session.store import PersonalStore
 from fl_jobs.training import Cases, Trained, train_phase
@@ -52,7 +50,8 @@ class SiteSession:
         if order.name == "validate":
             return self._contribution({}, *self._validate(order, order.round_number))
         if order.name == "finish":
-            return self._contribution({}, {}, {"finish": finish(self, order)}, always=True)
+            report, sums = finish(self, order)
+            return self._contribution({}, sums, {"finish": report}, always=True)
         raise SharedStateError(
             f"This version does not know the task “{order.name}”. Install the portal's version."
         )
@@ -131,8 +130,7 @@ class SiteSession:
         return any(tensor.arm == arm for tensor in self.spec.tensors)
 
     def _outgoing(self, arm: Arm, phase: str, algorithm: PersonalAlgorithm) -> TensorMap:
-        """Value × weight of exactly the declared tensors. Raises SharedStateError, never sends another."""
-        weights = {"samples": float(len(self.training_cases.y)), "one": 1.0}
+        """Exactly the declared tensors. Raises SharedStateError, never sends another."""
         declared = {t.name: t for t in self.spec.shared(phase).values() if t.arm == arm}
         algorithm.phase = phase
         sums = algorithm.sums()
@@ -141,9 +139,8 @@ class SiteSession:
             raise SharedStateError(
                 "The algorithm would send tensors that the run does not declare. Nothing was sent."
             )
-        return {
-            declared[name].wire_name: _weighted(value, weights[lane]) for name, (value, lane) in sums.items()
-        }
+        values = to_numpy({name: value for name, (value, _lane) in sums.items()})
+        return {declared[name].wire_name: value for name, value in values.items()}
 
     def _contribution(
         self,
@@ -157,7 +154,3 @@ class SiteSession:
         metrics = {"sums": sums, "site": site, "initial_sha256": self._initial_sha256}
         lanes = {"samples": float(len(self.training_cases.y)), "one": 1.0}
         return Contribution(tensors, lanes, metrics)
-
-
-def _weighted(value: torch.Tensor, weight: float) -> NDArray[np.float32]:
-    return np.asarray((value.detach().double() * weight).numpy(), dtype=np.float32)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fl_jobs.aggregation import check_contribution
 from fl_jobs.flare import wire
 from fl_jobs.flare.answers import Answers
 from fl_jobs.flare.presence import GONE_AFTER_S, STARTING_S, Presence
@@ -15,9 +16,18 @@ ORDER = TaskOrder("train", 1)
 TARGETS = {"a", "b", "c"}
 
 
+def collect(silent=frozenset(), grace_s=5.0) -> Answers:
+    def accept(site, result):
+        contribution = wire.contribution_from_shareable(result, ORDER, SPEC.digest())
+        check_contribution(site, ORDER.declared(SPEC), contribution)
+        return contribution
+
+    return Answers(TARGETS, SPEC.min_sites, accept, silent=silent, grace_s=grace_s)
+
+
 @pytest.fixture
 def answers() -> Answers:
-    return Answers(ORDER, SPEC, TARGETS, silent=set(), grace_s=5.0)
+    return collect()
 
 
 def answer(answers: Answers, site: str, tensors=None) -> None:
@@ -76,14 +86,14 @@ def test_a_site_is_gone_when_its_job_process_is_silent_although_its_client_came_
 
 
 def test_a_site_that_missed_the_last_order_does_not_hold_up_the_others():
-    answers = Answers(ORDER, SPEC, TARGETS, silent={"c"}, grace_s=5.0)
+    answers = collect(silent={"c"})
     answer(answers, "a")
     answer(answers, "b")
     assert answers.are_enough(0.1)
 
 
 def test_a_site_that_missed_the_last_order_is_waited_for_once_it_fetches_this_one():
-    answers = Answers(ORDER, SPEC, TARGETS, silent={"c"}, grace_s=5.0)
+    answers = collect(silent={"c"})
     fetch(answers, "c")
     answer(answers, "a")
     answer(answers, "b")
@@ -94,7 +104,7 @@ def test_an_unusable_contribution_is_that_sites_refusal_only(answers):
     answer(answers, "a", {"global/w": np.ones((1, 1), np.float32)})
     answer(answers, "b")
     answer(answers, "c")
-    assert set(answers.contributions) == {"b", "c"}
+    assert set(answers.accepted) == {"b", "c"}
     assert "Site a sent" in answers.refusals["a"]
     assert answers.are_enough(0.1)
 
@@ -108,8 +118,30 @@ def test_a_refusal_counts_as_an_answer(answers):
     assert answers.refusals == {"a": "No data here."}
 
 
+def test_without_grace_enough_is_enough():
+    answers = collect(grace_s=0.0)
+    answer(answers, "a")
+    assert not answers.are_enough(0.1)
+    answer(answers, "b")
+    assert answers.are_enough(0.1)
+
+
+def test_a_refusal_of_the_protocol_keeps_its_code(answers):
+    reply = wire.refusal("Nothing left.", "E_PLAN")
+    answers.receive(SimpleNamespace(client=SimpleNamespace(name="a"), result=reply), None)
+    assert answers.codes == {"a": "E_PLAN"}
+
+
+def test_a_stranger_and_a_second_answer_do_not_count(answers):
+    answer(answers, "mallory")
+    answer(answers, "a")
+    answer(answers, "a", {"global/w": np.zeros((2, 3), np.float32)})
+    assert set(answers.accepted) == {"a"}
+    assert answers.accepted["a"].tensors["global/w"].any()
+
+
 def test_an_answer_after_the_round_was_closed_changes_nothing(answers):
     answer(answers, "a")
     answers.close()
     answer(answers, "b")
-    assert set(answers.contributions) == {"a"}
+    assert set(answers.accepted) == {"a"}

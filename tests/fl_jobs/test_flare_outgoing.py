@@ -12,8 +12,10 @@ from fl_jobs.errors import FLJobError, SharedStateError
 from fl_jobs.flare import wire
 from fl_jobs.flare.outgoing import check_outgoing
 from fl_jobs.flare.site_filter import SharedTensorFilter
-from fl_jobs.messages import Contribution, TaskOrder
+from fl_jobs.masking.plans import vector_sizes
+from fl_jobs.messages import SUM_NAMES, Contribution, MaskedContribution, TaskOrder
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
+from secure_agg.messages import Reveal, Upload
 
 SPEC = RunSpec(
     study=StudySpec(
@@ -38,7 +40,8 @@ W = {"global/w": np.ones((2, 3), np.float32)}
 
 
 def text(task: str = "train", **changed: object) -> dict[str, object]:
-    metrics = {"sums": {"global": {"train_loss": 1.0}}, "initial_sha256": "0" * 64, "site": None}
+    sums = {"global": dict.fromkeys(SUM_NAMES.get(task, ()), 1.0)}
+    metrics = {"sums": sums, "initial_sha256": "0" * 64, "site": None}
     return {
         "name": task,
         "round": 1,
@@ -198,3 +201,59 @@ def test_any_other_payload_than_ours_stays(site):
     shareable["DXO"] = {"weights": np.ones(9)}
     with pytest.raises(SharedStateError):
         SharedTensorFilter().process(shareable, site.context)
+
+
+MASKED = SPEC.model_copy(update={"policy": PolicySpec(secure_aggregation=True), "min_sites": 3})
+
+
+@pytest.fixture
+def masked_site(site):
+    (site.home / "run_spec.json").write_bytes(MASKED.canonical())
+    return site
+
+
+def masked_result(task="train", *, size=None, kind=Upload.TYPE, open_part=None) -> Shareable:
+    size = min(vector_sizes(MASKED, task)) if size is None else size
+    message = b"FLSA\x01" + bytes([kind]) + b"body"
+    part = {"initial_sha256": "0" * 64, "site": None} if open_part is None else open_part
+    masked = MaskedContribution(message, np.zeros(size, np.uint8), part)
+    return wire.masked_to_shareable(masked, TaskOrder(task, 1), MASKED.digest())
+
+
+def test_a_masked_answer_passes_with_three_keys(masked_site):
+    shareable = masked_result()
+    shareable["smuggled"] = np.ones(9)
+    passed = SharedTensorFilter().process(shareable, masked_site.context)
+    keys = {key for key in passed if not key.startswith("__")}
+    assert keys == {wire.TEXT_KEY, wire.FLSA_KEY, wire.VECTOR_KEY}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"size": 7}, "length"),
+        ({"kind": Reveal.TYPE}, "does not answer train"),
+        ({"open_part": {"sums": {"global": {"train_loss": 1.0}}}}, "no run declares"),
+        ({"open_part": {"site": {"trained": {"global": {"train_loss": 1.0}}}}}, "policy keeps"),
+    ],
+)
+def test_what_is_not_masked_stays_in_a_masked_run(masked_site, changed, words):
+    with pytest.raises(SharedStateError, match=words):
+        SharedTensorFilter().process(masked_result(**changed), masked_site.context)
+
+
+def test_an_update_in_the_clear_stays_in_a_masked_run(masked_site):
+    contribution = Contribution(dict(W), {"samples": 12.0, "one": 1.0}, {"sums": {}, "site": None})
+    clear = wire.contribution_to_shareable(contribution, TaskOrder("train", 1), MASKED.digest())
+    with pytest.raises(SharedStateError, match="secure aggregation is missing"):
+        SharedTensorFilter().process(clear, masked_site.context)
+
+
+def test_a_step_of_the_protocol_is_answered_by_its_own_message_only(masked_site):
+    masked_site.context.get_prop = lambda key: wire.REVEAL if key == FLContextKey.TASK_NAME else None
+    reveal = wire.message_to_shareable(b"FLSA\x01" + bytes([Reveal.TYPE]))
+    passed = SharedTensorFilter().process(reveal, masked_site.context)
+    assert {key for key in passed if not key.startswith("__")} == {wire.FLSA_KEY}
+    other = wire.message_to_shareable(b"FLSA\x01" + bytes([Upload.TYPE]))
+    with pytest.raises(SharedStateError, match="does not answer"):
+        SharedTensorFilter().process(other, masked_site.context)

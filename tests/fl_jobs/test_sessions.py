@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import fl_jobs.site_session.session as site_module
+from fl_jobs.aggregation import gather
 from fl_jobs.errors import AggregationError, DataError, ModelFileError, SharedStateError, SpecError
 from fl_jobs.messages import METRIC_KEYS, SUM_NAMES, Contribution
 from fl_jobs.packaging.spec import RunSpec, run_folder_name
@@ -31,7 +32,7 @@ def drive(server, sites, *, until=None, absent=lambda order: ()):
     while (order := server.next_order()) is not None and order.name != until:
         away = absent(order)
         answers = {name: site.execute(order) for name, site in sites.items() if name not in away}
-        commit = server.fold(order, answers)
+        commit = server.fold(order, gather(order, server.spec, answers))
         records.append(commit.record)
         if order.name == "train":
             commits[order.round_number] = commit.tensors
@@ -98,8 +99,8 @@ def test_only_declared_tensors_leave_and_metrics_are_known(tmp_path):
         phase = {"train": "train", "phase": order.header.get("phase")}.get(order.name)
         assert answer.tensors.keys() == (spec.shared(phase).keys() if phase else set())
         assert answer.metrics.keys() == METRIC_KEYS
-        assert all(values.keys() <= SUM_NAMES for values in answer.metrics["sums"].values())
-        server.fold(order, {"a": answer})
+        assert all(values.keys() <= set(SUM_NAMES[order.name]) for values in answer.metrics["sums"].values())
+        server.fold(order, gather(order, spec, {"a": answer}))
 
 
 def test_a_site_that_shares_no_metrics_sends_sums_and_digests_only(tmp_path):
@@ -112,6 +113,7 @@ def test_a_site_that_shares_no_metrics_sends_sums_and_digests_only(tmp_path):
             is payload["differences"]
             is payload["proposal"]
             is payload["absent_labels"]
+            is payload["rows"]
             is None
         )
         assert payload["files"]["personal"]["personal_sha256"]
@@ -136,7 +138,8 @@ def test_resumed_on_the_server_equals_uninterrupted(tmp_path):
     homes = tabular_homes(tmp_path / "cut")
     server, sites, before, commits = ServerSession(spec), open_sites(spec, homes), [], {}
     while (order := server.next_order()).round_number <= 2:
-        commit = server.fold(order, {name: site.execute(order) for name, site in sites.items()})
+        answers = {name: site.execute(order) for name, site in sites.items()}
+        commit = server.fold(order, gather(order, spec, answers))
         before.append(commit.record)
         commits[order.round_number] = commit.tensors
     sites["a"].execute(order)  # the server dies in round 3, after one site has trained it
@@ -225,7 +228,8 @@ def test_an_altered_personal_part_stops_the_site(tmp_path):
     server, sites = ServerSession(spec), open_sites(spec, homes)
     for _ in range(2):
         order = server.next_order()
-        server.fold(order, {name: site.execute(order) for name, site in sites.items()})
+        answers = {name: site.execute(order) for name, site in sites.items()}
+        server.fold(order, gather(order, spec, answers))
     folder = homes["a"] / "personal" / "study" / "dbe" / run_folder_name(spec.digest(), "run")
     path = folder / "personal" / "r0001.safetensors"
     write_tensors(path, {name: value + 1 for name, value in read_tensors(path).items()})
@@ -238,7 +242,8 @@ def test_a_task_done_twice_gives_the_same_answer(tmp_path):
     server, sites = ServerSession(spec), open_sites(spec, tabular_homes(tmp_path))
     for _ in range(2):
         order = server.next_order()
-        server.fold(order, {name: site.execute(order) for name, site in sites.items()})
+        answers = {name: site.execute(order) for name, site in sites.items()}
+        server.fold(order, gather(order, spec, answers))
     order = server.next_order()
     first, second = (sites["a"].execute(order) for _ in range(2))
     assert first.metrics == second.metrics
@@ -253,7 +258,7 @@ def test_sites_that_built_different_models_are_named(tmp_path):
     other = answers["b"].metrics | {"initial_sha256": "0" * 64}
     answers["b"] = Contribution(answers["b"].tensors, answers["b"].lanes, other)
     with pytest.raises(AggregationError, match="Sites a and b built different"):
-        server.fold(order, answers)
+        server.fold(order, gather(order, server.spec, answers))
     assert server.next_order() == order
 
 

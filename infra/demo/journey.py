@@ -1,6 +1,7 @@
 """The way through the product, step by step, each step something a person does."""
 
 import io
+import secrets
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -130,7 +131,9 @@ class Journey:
             "/runs/add/",
             {
                 "study": study.slug, "algorithm": algorithm, "model": study.model, "rounds": study.rounds,
-                "seed": 7, "min_sites": 3, "sites": [site.name for site in study.sites],
+                # a fresh one: sites refuse the same seed with another cohort, which would isolate one of them
+                "seed": secrets.randbelow(2**31), "min_sites": 3,
+                "sites": [site.name for site in study.sites],
             },
             form_page=f"/runs/add/?study={study.slug}&algorithm={algorithm}&model={study.model}",
         )  # fmt: skip

@@ -44,7 +44,13 @@ def features() -> tuple[str, ...]:
 
 
 def run_spec(
-    *, rounds: int, algorithm: str = "dbe", min_sites: int = 2, epochs: int = 1, masked: bool = False
+    *,
+    rounds: int,
+    algorithm: str = "dbe",
+    min_sites: int = 2,
+    epochs: int = 1,
+    masked: bool = False,
+    seed: int = 7,
 ) -> RunSpec:
     """A run over the cytology cases with the tensors its algorithms share."""
     task = TaskSpec(kind="tabular", labels=LABELS, features=features())
@@ -54,7 +60,7 @@ def run_spec(
         hyper_parameters={"learning_rate": 0.003, "batch_size": 16, "local_epochs": epochs},
         model=ModelSpec(name="tabular_mlp"),
         rounds=rounds,
-        seed=7,
+        seed=seed,
         min_sites=max(min_sites, 3) if masked else min_sites,
         policy=PolicySpec(secure_aggregation=masked),
     )

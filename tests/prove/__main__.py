@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-TOPICS = {"main-job": "tests.prove.main_job"}
+TOPICS = {"main-job": "tests.prove.main_job", "secure-aggregation": "tests.prove.secure_aggregation"}
 
 
 def main() -> int:

@@ -95,6 +95,15 @@ def benefit_rows(run: Run, user: AnyUser) -> list[BenefitRow]:
     return list(rows.values())
 
 
+def cohort_cells(run: Run) -> list[tuple[Arm, dict[str, Any]]]:
+    """Test figures of all sites together, per arm, also where sites keep theirs. Empty before the end."""
+    cohort = (run.finish or {}).get("cohort") or {}
+    cells = [(arm, dict(cohort.get(arm.value, {}))) for arm in Arm] if cohort else []
+    for _arm, figures in cells:
+        figures["test_n"] = int(figures.get("test_n") or 0)  # a masked sum comes as a float
+    return cells
+
+
 def version_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
     """Versions of a run with the site models this person may see, as the page's script reads them."""
     active = set(

@@ -16,6 +16,7 @@ from platform_web.registry.errors import RegistryError
 from platform_web.registry.models import Arm, Promotion, SiteModel
 from platform_web.training import selectors as training
 from platform_web.training.models import Run
+from platform_web.training.receipt import receipt_of
 from platform_web.training.views import VIEWERS
 
 
@@ -29,6 +30,8 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "study": run.study,
         "waiting": training.waiting_for(run, request.user),
         "rows": selectors.benefit_rows(run, request.user),
+        "cohort": selectors.cohort_cells(run),
+        "receipt": receipt_of(run, request.user),
         "arms": Arm,
         "may_promote": has_role(request.user, Role.ADMINISTRATOR),
         "may_stop": has_role(request.user, Role.ADMINISTRATOR, Role.DATA_SCIENTIST),
@@ -64,6 +67,7 @@ def run_data(request: HttpRequest, run_id: str) -> JsonResponse:
             "error": found.error,
             "run_digest": found.run_digest,
             "rounds_asked": found.rounds,
+            "jobs": training.job_rows(found),
             "rounds": training.round_rows(found, request.user),
             "waiting": [
                 {"site": row["site"].name, "online": row["online"], "missing": row["missing"]}

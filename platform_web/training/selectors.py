@@ -58,6 +58,7 @@ def round_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
     return [
         {
             "number": row.number,
+            "epoch": row.epoch,
             "committed": row.committed.isoformat(),
             "cohort": row.cohort,
             "aggregate_sha256": row.aggregate_sha256,
@@ -65,6 +66,11 @@ def round_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
         }
         for row in Round.objects.filter(run=run).order_by("number")
     ]
+
+
+def job_rows(run: Run) -> list[dict[str, Any]]:
+    """The NVFlare jobs this run took, and the code of why each ended early."""
+    return list(run.jobs.order_by("epoch").values("epoch", "start_round", "job_id", "code"))
 
 
 def waiting_for(run: Run, user: AnyUser) -> list[dict[str, Any]]:

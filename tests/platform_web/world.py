@@ -121,6 +121,16 @@ def submitted_run(actor, study, sites, **changes):
     return Run.objects.get(pk=run.pk)
 
 
+def masked_lines(sites, rounds, *, epoch=1, **more):
+    """The start of a masked job and its rounds; every second round lacks the last site."""
+    for number in rounds:
+        cohort = sites if number % 2 else sites[:-1]
+        recovered = sites[:1] if number % 2 else ()
+        yield round_line(
+            number, cohort, epoch=epoch, masking=masking(sites, cohort=cohort, recovered=recovered), **more
+        )
+
+
 def round_line(number, sites, *, epoch=1, **more):
     """What the controller writes when round ``number`` is on disk."""
     validated = None
@@ -246,7 +256,7 @@ def feed(run, lines):
     return run
 
 
-def completed_run(actor, study, sites, *, keeps=()):
+def completed_run(actor, study, sites, *, keeps=(), cohort=None):
     names = [site.name for site in sites]
     run = submitted_run(actor, study, sites)
     feed(
@@ -254,7 +264,7 @@ def completed_run(actor, study, sites, *, keeps=()):
         [
             {"kind": "start"},
             *(round_line(number, names) for number in range(1, 11)),
-            finish_line(names, keeps=keeps),
+            finish_line(names, keeps=keeps) | {"cohort": cohort or {}},
         ],
     )
     training.begin_collection(run_id=str(run.pk), job_status="FINISHED:COMPLETED")

@@ -21,6 +21,7 @@ RUN_TONES = {
     State.PREPARING: "calm busy",
     State.SUBMITTED: "calm busy",
     State.RUNNING: "calm busy",
+    State.RESUMING: "warn busy",
     State.STOPPING: "warn busy",
     State.COLLECTING: "calm busy",
     State.COMPLETED: "good",
@@ -88,6 +89,14 @@ def verdict_pill(verdict: str) -> SafeString:
 def figure(value: Any) -> str:
     """Three decimals; a dash for what is not known."""
     return f"{value:.3f}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"
+
+
+@register.filter
+def percent(value: Any) -> str:
+    """A rate in per cent, small ones not rounded to nothing."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    return f"{value:.2f} %" if value >= 0.01 or value == 0 else "< 0.01 %"
 
 
 @register.filter

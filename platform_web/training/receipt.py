@@ -157,7 +157,7 @@ class Receipt:
 
     def _round_row(self, row: Round) -> RoundRow:
         masking = row.masking or {}
-        asked = next((job.sites for job in self.jobs if job.epoch == row.epoch), [])
+        asked: list[str] = next((job.sites for job in self.jobs if job.epoch == row.epoch), [])
         total = masking.get("clip_total", 0)
         return RoundRow(
             number=row.number,
@@ -195,8 +195,8 @@ class Receipt:
         if (self.run.interruption or {}).get("code") == interruptions.DIFFERENCING:
             return (
                 _(
-                    "It goes on by itself from round %(round)d as soon as the same sites are back. Nobody has "
-                    "to approve it again."
+                    "It goes on by itself from round %(round)d as soon as the same sites are back. "
+                    "Nobody has to approve it again."
                 )
                 % facts
             )
@@ -221,8 +221,8 @@ class Receipt:
     @property
     def returning(self) -> str:
         """Sites for whose sake the present job ends at the next boundary."""
-        at_work = self.run.state == Run.State.RUNNING and self.jobs
-        return self.names.listed(self.jobs[-1].rejoin or ()) if at_work else ""
+        back: list[str] = (self.jobs[-1].rejoin if self.jobs else None) or []
+        return self.names.listed(back) if self.run.state == Run.State.RUNNING else ""
 
 
 def _job_row(job: RunJob) -> JobRow:
@@ -232,5 +232,6 @@ def _job_row(job: RunJob) -> JobRow:
 
 def receipt_of(run: Run, user: AnyUser) -> Receipt:
     """The receipt of a run as this person may see it."""
-    masked = [] if run.server_sees_updates else Round.objects.filter(run=run, masking__isnull=False)
-    return Receipt(run, Names(user), list(run.jobs.order_by("epoch")), list(masked))
+    rounds = Round.objects.filter(run=run, masking__isnull=False)
+    masked = [] if run.server_sees_updates else list(rounds)
+    return Receipt(run, Names(user), list(run.jobs.order_by("epoch")), masked)

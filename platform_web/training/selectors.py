@@ -70,7 +70,10 @@ def round_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
 
 def job_rows(run: Run) -> list[dict[str, Any]]:
     """The NVFlare jobs this run took, and the code of why each ended early."""
-    return list(run.jobs.order_by("epoch").values("epoch", "start_round", "job_id", "code"))
+    return [
+        {"epoch": job.epoch, "start_round": job.start_round, "job_id": job.job_id, "code": job.code}
+        for job in run.jobs.order_by("epoch")
+    ]
 
 
 def waiting_for(run: Run, user: AnyUser) -> list[dict[str, Any]]:

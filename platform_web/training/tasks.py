@@ -244,17 +244,25 @@ def _watch_job(run: Run, flare: Flare) -> None:
 
 def _call_back_lost_sites(run: Run, flare: Flare) -> None:
     """A site that restarts is out for the rest of an NVFlare job: end the job when it pays, once per job."""
-    job = RunJob.objects.get(run=run, epoch=run.epoch)
+    jobs = list(RunJob.objects.filter(run=run, epoch__lte=run.epoch).order_by("epoch"))
+    if not run.lost or jobs[-1].rejoin is not None or run.rounds - run.next_round() + 1 < 2:
+        return
     moment = now()
-    if not run.lost or job.rejoin is not None or run.rounds - run.next_round() + 1 < 2:
-        return
-    if job.submitted is None or moment - job.submitted < JOB_AGE:
-        return
-    back = [site.name for site in run.sites.filter(name__in=run.lost) if _is_back(site, run.lost, moment)]
+    age = moment - (jobs[-1].submitted or moment)
+    back = [
+        site.name
+        for site in run.sites.filter(name__in=run.lost).order_by("name")
+        if _is_back(site, run.lost, moment) and age >= _worth_waiting(site, jobs)
+    ]
     if back:
-        reason = f"{', '.join(sorted(back))} came back and joins in the run's next job."
-        flare.end_at_boundary(run.nvflare_job_id, reason)
-        services.note_rejoin_asked(run_id=str(run.pk), epoch=run.epoch, sites=sorted(back))
+        flare.end_at_boundary(run.nvflare_job_id, f"{', '.join(back)} came back and joins in the next job.")
+        services.note_rejoin_asked(run_id=str(run.pk), epoch=run.epoch, sites=back)
+
+
+def _worth_waiting(site: Site, jobs: list[RunJob]) -> timedelta:
+    """A site that is lost again and again does not end every job at once: 20, 20, 40, 80 … 320 s."""
+    before = sum(site.name in (job.rejoin or ()) for job in jobs)
+    return JOB_AGE * int(2 ** min(max(before - 1, 0), 4))
 
 
 def _is_back(site: Site, lost: dict[str, str], moment: datetime) -> bool:

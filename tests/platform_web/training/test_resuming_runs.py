@@ -272,6 +272,23 @@ def test_a_site_that_is_back_ends_the_job_at_a_boundary_once(run, flare):
     assert AuditEvent.objects.filter(act="run.rejoin_asked").count() == 1
 
 
+@pytest.mark.parametrize(("returns", "seconds", "asked"), [(1, 21, 1), (3, 70, 0), (3, 81, 1)])
+def test_a_site_that_is_lost_again_and_again_ends_jobs_less_often(run, flare, returns, seconds, asked):
+    Run.objects.filter(pk=run.pk).update(epoch=returns + 1)
+    RunJob.objects.filter(run=run).update(rejoin=["site-d"])
+    for epoch in range(2, returns + 1):
+        RunJob.objects.create(run=run, epoch=epoch, rejoin=["site-d"])
+    RunJob.objects.create(
+        run=run, epoch=returns + 1, submitted=timezone.now() - timedelta(seconds=seconds), start_round=1
+    )
+    flare.lines.append(world.round_line(4, NAMES[:3], epoch=returns + 1))
+    look(run, flare)
+    Run.objects.update(lost={"site-d": (timezone.now() - timedelta(seconds=9)).isoformat()})
+    seen()
+    look(run, flare)
+    assert len(flare.asked_to_end) == asked
+
+
 def test_those_who_are_wanted_go_on_at_once(run, flare, make_site):
     run.sites.add(world.bring_online(make_site("site-e")))
     flare.lines.append(world.round_line(4, NAMES[:3], lost=["site-d", "site-e"]))

@@ -32,8 +32,9 @@ SENTENCES: dict[str, str] = {
     "E_WEIGHT_RANGE": "The weight of this site is not between 1 and {limit}, the limit of the plan. "
     + _NOTHING_SENT
     + " Register the data set again so that the limit fits its size.",
-    "E_NONFINITE": "{field} holds a value that is not a number or is infinite. " + _NOTHING_SENT + " Training "
-    "has diverged here: lower the learning rate or look at this site's data.",
+    "E_NONFINITE": "{field} holds a value that is not a number or is infinite. "
+    + _NOTHING_SENT
+    + " Training has diverged here: lower the learning rate or look at this site's data.",
     "E_UNSUPPORTED_DTYPE": "{field} has the type {dtype}, which cannot be masked. " + _NOTHING_SENT + " Use "
     "float16, float32 or float64, or int64 as a sum in the ring of 64 bits.",
     "E_ROUND_REPLAY": "The server asks for round {round} again, which this site has already used. "
@@ -42,8 +43,8 @@ SENTENCES: dict[str, str] = {
     "E_MODEL_REPLAY": "The server sent a model that this site has already trained and shared once. "
     + _NOTHING_SENT
     + " Restart the run from its last committed round; if this repeats, tell the governance.",
-    "E_STATE_ROLLBACK": "The masking state of this site is older than what the site has signed, or belongs to "
-    "another job: {reason}. It was not used. Submit the run again, which makes new keys.",
+    "E_STATE_ROLLBACK": "The masking state of this site is older than what the site has signed, or belongs "
+    "to another job: {reason}. It was not used. Submit the run again, which makes new keys.",
     "E_CONTEXT_MISMATCH": "{site} works with another model, plan or cohort than this site in round {round}. "
     + _NOTHING_SHOWN
     + " Tell the governance: the server sent different orders to different sites.",
@@ -55,8 +56,8 @@ SENTENCES: dict[str, str] = {
     + " Submit the run again, which makes new keys; if this repeats, one of the two is altered.",
     "E_EQUIVOCATION": "The server showed this site two different lists of survivors for round {round}. "
     "This site reveals nothing. Report this to the governance of the federation.",
-    "E_NO_QUORUM": "Only {have} of {need} sites confirmed the list of survivors. " + _NOTHING_SHOWN + " The run "
-    "goes on with a new round once enough sites are back.",
+    "E_NO_QUORUM": "Only {have} of {need} sites confirmed the list of survivors. " + _NOTHING_SHOWN + " The "
+    "run goes on with a new round once enough sites are back.",
     "E_NOT_FROZEN": "The server asked for something out of turn: {reason}. This site reveals nothing. "
     "Start the round again; if this repeats, tell the governance.",
     "E_RECOVER_SCOPE": "The server asked for shares that the list of survivors does not cover: {reason}. "
@@ -71,8 +72,8 @@ SENTENCES: dict[str, str] = {
     "The sum was not computed. The run goes on with a new round once enough sites are back.",
     "E_SUM_RANGE": "The sum of round {round} is outside what its plan allows: {reason}. It was discarded. "
     "A site sent a wrong masked vector; run the round again and check the sites' software.",
-    "E_DIFFERENCING": "Answering would let the server compute the values of {have} sites alone, and fewer than "
-    "{need} is not allowed. This site signs nothing. Bring {missing} back and repeat with the same sites.",
+    "E_DIFFERENCING": "Answering would let the server compute the values of {have} sites alone, and fewer "
+    "than {need} is not allowed. This site signs nothing. Bring {missing} back and repeat with the same sites.",
     "E_TIMEOUT": "The time for {stage} has run out; {missing} did not answer. The round was not completed. "
     "The run goes on with a new round once enough sites are back.",
 }  # fmt: skip

@@ -27,9 +27,8 @@ ADVERT_LIMIT: Final = 2048 + CHAIN_LIMIT * (4 + CERTIFICATE_LIMIT)
 JOB_ID_LIMIT: Final = 128
 TEXT_LIMIT: Final = 256
 RSA_PSS_SHA256, ECDSA_P256, ED25519 = 1, 2, 3  # how an advert is signed
-_NAME: Final = re.compile(
-    r"(?!FLSA-1)[A-Za-z0-9._-]{1,63}"
-)  # a name like our prefix could be signed for NVFlare
+# NVFlare has a site's key sign its name and a nonce: a name like our prefix could pass for one of our bodies
+_NAME: Final = re.compile(r"(?!FLSA-1)[A-Za-z0-9._-]{1,63}")
 
 Indexed = tuple[tuple[int, bytes], ...]  # by ascending site
 

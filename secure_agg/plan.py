@@ -162,8 +162,8 @@ class Plan(Struct):
         ascending("tensors", [each.name.encode() for each in fields])
         _check_size(fields)
         return cls(
-            Purpose(purpose), ring, weight_max, colluding, cohort_min, site_count, fields, statistics, context,
-            *waits,
+            Purpose(purpose), ring, weight_max, colluding, cohort_min, site_count, fields, statistics,
+            context, *waits,
         )  # fmt: skip
 
 
@@ -197,8 +197,10 @@ def _take_field(reader: Reader) -> TensorField:
 
 
 def _check_size(fields: Iterable[TensorField]) -> None:
-    """Before anybody allocates what the plan describes. No axis alone may be beyond the limit either, for a
-    tensor that is empty because of another axis."""
+    """Refuse what is too large before anybody allocates it.
+
+    No axis alone may be beyond the limit either, for a tensor that is empty because of another axis.
+    """
     fields = tuple(fields)
     lengths = [length for each in fields for length in each.shape]
     if max(lengths, default=0) > _MOST_ELEMENTS or sum(each.size for each in fields) > _MOST_ELEMENTS:

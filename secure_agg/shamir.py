@@ -1,7 +1,7 @@
 """Shamir's secret sharing of 32-byte secrets over the prime field of 2^256 + 297.
 
-The insurance for a site that is lost between its upload and its reveal. Python's integers do not take constant
-time; the secrets are fresh in every round and shared where they were made, which leaves little to time.
+The insurance for a site that is lost between its upload and its reveal. Python's integers do not take
+constant time; the secrets are fresh in every round and shared where they were made, which leaves little to time.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,8 +36,11 @@ def _value_at(coefficients: list[int], x: int) -> int:
 
 
 def reconstruct(shares: Mapping[int, bytes]) -> bytes:
-    """The secret out of all given shares, by x. Too few of them give 32 bytes that mean nothing or an error;
-    the caller checks the result against its commitment."""
+    """The secret out of all given shares, by x.
+
+    Too few of them give 32 bytes that mean nothing or an error; the caller checks the result against its
+    commitment.
+    """
     holders = tuple(sorted(shares))
     if not holders or not 1 <= holders[0] <= holders[-1] <= MOST_SITES:
         raise SecureAggregationError("E_BAD_SHARE")

@@ -6,10 +6,11 @@ same bytes. A writer refuses what a reader would refuse.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import ClassVar, NoReturn, Self, TypeVar
 
 from secure_agg.errors import SecureAggregationError
-from secure_agg.keys import u16, u32, u64
+from secure_agg.keys import u16, u32
 from secure_agg.thresholds import MOST_SITES
 
 Item = TypeVar("Item")
@@ -151,7 +152,7 @@ class Reader:
 
 def ascending(field: str, keys: Sequence[int] | Sequence[bytes]) -> None:
     """Lists are sorted and hold nothing twice, so that a set has one encoding."""
-    if any(not earlier < later for earlier, later in zip(keys, keys[1:], strict=False)):  # type: ignore[operator]
+    if any(not earlier < later for earlier, later in pairwise(keys)):  # type: ignore[operator]
         refuse(field)
 
 

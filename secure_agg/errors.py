@@ -73,7 +73,8 @@ SENTENCES: dict[str, str] = {
     "E_SUM_RANGE": "The sum of round {round} is outside what its plan allows: {reason}. It was discarded. "
     "A site sent a wrong masked vector; run the round again and check the sites' software.",
     "E_DIFFERENCING": "Answering would let the server compute the values of {have} sites alone, and fewer "
-    "than {need} is not allowed. This site signs nothing. Bring {missing} back and repeat with the same sites.",
+    "than {need} is not allowed. This site signs nothing. Bring {missing} back and repeat with the "
+    "same sites.",
     "E_TIMEOUT": "The time for {stage} has run out; {missing} did not answer. The round was not completed. "
     "The run goes on with a new round once enough sites are back.",
 }  # fmt: skip

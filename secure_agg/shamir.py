@@ -1,7 +1,8 @@
 """Shamir's secret sharing of 32-byte secrets over the prime field of 2^256 + 297.
 
 The insurance for a site that is lost between its upload and its reveal. Python's integers do not take
-constant time; the secrets are fresh in every round and shared where they were made, which leaves little to time.
+constant time; the secrets are fresh in every round and shared where they were made, which leaves little
+to time.
 """
 
 from collections.abc import Callable, Mapping

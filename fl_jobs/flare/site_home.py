@@ -81,8 +81,10 @@ def _read_peers(path: Path) -> dict[str, str] | None:
         found = json.loads(content, object_pairs_hook=_once) if len(content) <= PEER_FILE_BYTES_MAX else None
     except (ValueError, RecursionError):
         found = None
-    peers = found.get("peers") if isinstance(found, dict) and found.keys() == {"version", "peers"} else None
-    if not isinstance(found, dict) or found["version"] != 1 or not isinstance(peers, dict):
+    peers = None
+    if isinstance(found, dict) and found.keys() == {"version", "peers"} and found["version"] == 1:
+        peers = found["peers"]
+    if not isinstance(peers, dict):
         raise SiteHomeError(
             f"{path.name} is not a list of pinned sites, so no peer can be trusted. Restore it from your "
             "backup, or move it away and pin the sites again."

@@ -1,4 +1,4 @@
-"""``consilium-site``: run, register, status and check, for the person who looks after the site."""
+"""``consilium-site``: run, register, status, check and the pins, for the person who looks after the site."""
 
 import argparse
 import logging
@@ -9,7 +9,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from fl_jobs.errors import DataError
-from site_kits.agent import preflight
+from site_kits.agent import peers, preflight
 from site_kits.agent.datasets import data_folders, describe, register_folder
 from site_kits.agent.enrolment import stored_identity
 from site_kits.agent.portal import PortalDoor
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     register.set_defaults(command=_register)
     commands.add_parser("status", help=_("how the site is doing")).set_defaults(command=_status)
     commands.add_parser("check", help=_("check everything, change nothing")).set_defaults(command=_check)
+    peers.add_commands(commands)
     return parser
 
 
@@ -111,6 +112,7 @@ def _check(home: SiteHome, _parsed: argparse.Namespace) -> int:
         (_("certificate or kit"), identity_or_kit),
         (_("portal"), lambda: preflight.check_portal(door)),
         (_("training server"), lambda: preflight.check_flare(manifest)),
+        (_("pinned keys"), lambda: peers.check_pins(home)),
     ]
     failures = 0
     for name, check in checks:

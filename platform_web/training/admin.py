@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from platform_web.accounts.read_only_admin import ReadOnlyModelAdmin
-from platform_web.training.models import Round, Run, Study
+from platform_web.training.models import Round, Run, RunJob, Study
 
 
 @admin.register(Study)
@@ -21,3 +21,8 @@ class RunAdmin(ReadOnlyModelAdmin):
 @admin.register(Round)
 class RoundAdmin(ReadOnlyModelAdmin):
     list_display = ("run", "number", "committed")
+
+
+@admin.register(RunJob)
+class RunJobAdmin(ReadOnlyModelAdmin):
+    list_display = ("run", "epoch", "start_round", "submitted", "ended", "code")

@@ -166,6 +166,8 @@ class RunJob(models.Model):
 
     class Meta:
         ordering = ["epoch"]
+        verbose_name = _("NVFlare job")
+        verbose_name_plural = _("NVFlare jobs")
         constraints = [models.UniqueConstraint(fields=["run", "epoch"], name="training_job_once")]
 
     def __str__(self) -> str:

@@ -1,13 +1,15 @@
 """What both ends of FLSA-1 check and hash alike: headers, survivor lists, signs of pair masks."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from secure_agg.errors import SecureAggregationError
 from secure_agg.framing import Indexed
 from secure_agg.keys import digest, u16
-from secure_agg.framing import Indexed
-from secure_agg.messages import Header
+from secure_agg.messages import Header, Message
 from secure_agg.roster import Roster
+
+M = TypeVar("M", bound=Message)
 
 
 def pair_sign(own: int, peer: int) -> int:
@@ -32,3 +34,11 @@ def freeze_hash(context: bytes, survivors: Sequence[int], headers: Indexed) -> b
     """The name of one survivor list with everything its members committed to."""
     indices = b"".join(u16(index) for index in survivors)
     return digest("freeze", context, indices, *(encoded for _, encoded in headers))
+
+
+def decode_from(kind: type[M], site: str, data: bytes) -> M:
+    """A message of ``site``, whose name stands in the error when it is malformed."""
+    try:
+        return kind.decode(data)
+    except SecureAggregationError as error:
+        raise error.about(site=site) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from secure_agg import messages
 from secure_agg.errors import SecureAggregationError
+from secure_agg.headers import decode_from
 from secure_agg.identity import Trust, verify_advert
 from secure_agg.plan import Plan
 from secure_agg.roster import Roster, verify_distinct
@@ -44,7 +45,7 @@ class ServerEpoch:
 
     def add_advert(self, site: str, message: bytes) -> None:
         """Take a site's keys, before the roster is fixed."""
-        advert = messages.Advert.decode(message)
+        advert = decode_from(messages.Advert, site, message)
         if advert.name != site:
             raise SecureAggregationError("E_KEY_AUTH", site=site, reason="it speaks for another site")
         verify_advert(advert, self._trust, job_id=self._job_id, epoch=self._epoch, now=self._now())
@@ -66,7 +67,7 @@ class ServerEpoch:
 
     def add_ack(self, site: str, message: bytes) -> None:
         """A site has checked every peer's key."""
-        ack, index = messages.RosterAck.decode(message), self.roster.index(site)
+        ack, index = decode_from(messages.RosterAck, site, message), self.roster.index(site)
         if ack.job_ctx != self._job_ctx():
             raise SecureAggregationError("E_CONTEXT_MISMATCH", site=site, round=0)
         if not self.roster.is_signed(index, ack.sig, ack.signed_body()):
@@ -76,13 +77,16 @@ class ServerEpoch:
 
     def begin_round(self, number: int, users: Iterable[str], plan: Plan, model_hash: bytes) -> ServerRound:
         """A round of those members who are at work; its number is above every earlier one."""
-        chosen = sorted({self.roster.index(name) for name in users})
-        if strangers := set(self.roster.names_of(chosen)) - set(self.members):
-            raise SecureAggregationError("E_SELF_MISSING", site=min(strangers))
-        if number <= self._last_round:
-            raise SecureAggregationError("E_ROUND_REPLAY", round=number)
+        names = set(users)
+        if strangers := names - set(self.members):
+            reason = "it has not accepted the roster"
+            raise SecureAggregationError("E_KEY_AUTH", site=min(strangers), reason=reason)
+        chosen = sorted(self.roster.index(name) for name in names)
         needed = threshold(len(chosen), plan.colluding, plan.cohort_min)
-        self._last_round = number
+        with self._lock:
+            if number <= self._last_round:
+                raise SecureAggregationError("E_ROUND_REPLAY", round=number)
+            self._last_round = number
         start = messages.RoundStart(number, tuple(chosen), plan.encode(), model_hash)
         return ServerRound(self.roster, start, plan, self._job_ctx(), needed)
 

@@ -51,8 +51,7 @@ class Message(Struct):
     TYPE: ClassVar[int]
 
     def __init_subclass__(cls) -> None:
-        if hasattr(cls, "TYPE"):
-            cls.START = MAGIC + bytes([VERSION, cls.TYPE])
+        cls.START = MAGIC + bytes([VERSION, cls.TYPE])
 
 
 class Signed(Struct):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from nvflare.apis.shareable import Shareable
-from secure_agg.server import ServerEpoch, ServerRound
+from secure_agg.server import ServerEpoch
+from secure_agg.server_round import ServerRound
 
 from fl_jobs.errors import AggregationError, RunInterruptedError
 from fl_jobs.flare import wire

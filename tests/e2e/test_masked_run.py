@@ -125,8 +125,7 @@ def test_a_site_killed_at_any_step_leaves_the_right_mean_of_the_others(
 
 def test_with_two_dead_of_four_nothing_is_revealed(federation, session, whole):
     run = submit(federation, session, run_spec(rounds=3, epochs=10, masked=True, seed=9), SITES)
-    for name in ("hospital-c", "hospital-d"):
-        kill_at(federation, run, name, "before upload", KILLED_ORDER)
+    kill_at(federation, run, "hospital-c", "before upload", KILLED_ORDER, "hospital-d")
     line = run.wait_for("interrupted")
     assert line["code"] in ("TOO_FEW", "E_COHORT_TOO_SMALL")
     assert line["missing"] == ["hospital-c", "hospital-d"]

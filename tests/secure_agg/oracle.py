@@ -1,0 +1,110 @@
+"""What honest sites have released, found by its bytes in anything they sent: not by what a message claims.
+
+Every secret of a round is written down when it is made. A secret counts as released when its bytes stand in
+a message of an honest site, or when enough of its shares do (those that colluders hold count with them).
+"""
+
+from secure_agg import client_round
+from secure_agg.client import Client
+
+REAL_SPLIT = client_round.split
+STEPS = ("advert", "accept_roster", "upload", "sign_freeze", "reveal", "recover")
+
+
+class Oracle:
+    """Watches the clients of a cohort. ``colluders`` work with the server: what they know, it knows."""
+
+    def __init__(self, monkeypatch, names, *, colluders=()):
+        self._names, self._colluders = list(names), set(colluders)
+        self._secrets = {}  # bytes -> label
+        self._shares = {}  # bytes -> (label, owner, x)
+        self._threshold = 0
+        self._direct, self._held = set(), {}
+        self._open = {}  # owner of the round that is being encoded -> its labels
+        self.sent = []
+        monkeypatch.setattr(client_round, "split", self._split)
+        for step in STEPS:
+            monkeypatch.setattr(Client, step, self._watched(getattr(Client, step), step))
+
+    def _split(self, secret, threshold, count, random_bytes):
+        shares = REAL_SPLIT(secret, threshold, count, random_bytes)
+        self._threshold = threshold
+        for x, share in enumerate(shares, start=1):
+            self._shares[share] = (secret, self._current, x)
+        return shares
+
+    def _watched(self, real, step):
+        def call(client, *arguments):
+            self._current = client.name
+            answer = real(client, *arguments)
+            if step == "upload":
+                self._write_down(client)
+            if client.name not in self._colluders:
+                self._see(client.name, answer[0] if step == "upload" else answer)
+                if step == "upload":
+                    self._see(client.name, answer[1].tobytes())
+            return answer
+
+        return call
+
+    def _write_down(self, client):
+        round_ = client._round
+        context, own = round_.terms.round_ctx, client.name
+        self._secrets[round_._b] = ("b", context, own)
+        for peer, seed in round_._seeds.items():
+            self._secrets[seed] = ("k", context, frozenset((own, self._names[peer])))
+        state = client._memory.load()
+        self._secrets[state.ed25519_secret] = ("never", context, own)
+        for key in state.chain_keys.values():
+            self._secrets[key] = ("never", context, own)
+
+    def _see(self, sender, data):
+        self.sent.append((sender, data))
+        for secret, label in self._secrets.items():
+            if secret in data:
+                self._direct.add(label)
+        for share, (secret, owner, x) in self._shares.items():
+            if share in data:
+                self._held.setdefault((secret, owner), set()).add(x)
+
+    def released(self):
+        """Labels of the secrets of honest sites that server and colluders know because of honest messages."""
+        known = set(self._direct)
+        colluding_x = {self._names.index(name) + 1 for name in self._colluders}
+        for (secret, _owner), xs in self._held.items():
+            if len(xs | colluding_x) >= self._threshold:
+                known.add(self._secrets[secret])
+        return {label for label in known if not self._is_theirs(label)}
+
+    def _is_theirs(self, label):
+        """A colluder's own seeds, and its pairs' with anybody, were never secret from the server."""
+        owners = label[2] if isinstance(label[2], frozenset) else {label[2]}
+        return bool(owners & self._colluders)
+
+    def assert_only(self, survivors=(), dropped=()):
+        """Nothing of honest sites came out but seeds of survivors, and of survivors with dropped sites."""
+        survivors, dropped = set(survivors), set(dropped)
+        for kind, _context, who in self.released():
+            if kind == "b":
+                assert who in survivors, (kind, who)
+            else:
+                assert kind == "k", (kind, who)
+                assert len(who & survivors) == len(who & dropped) == 1, (kind, who)
+
+    def assert_hidden(self):
+        """For every round: some one list of survivors explains all that came out. Returns those lists."""
+        rounds = {}
+        for kind, context, who in self.released():
+            assert kind in "bk", (kind, who)
+            rounds.setdefault(context, ([], []))[kind == "k"].append(who)
+        for opened, pairs in rounds.values():
+            for pair in pairs:
+                assert not pair <= set(opened), f"{pair} and both own seeds: one of them is alone"
+            for own in opened:
+                others = {name for name in self._names if name not in self._colluders} - {own}
+                alone = {name for pair in pairs if own in pair for name in pair} - {own}
+                assert len(others - alone) >= 1, f"every mask of {own} is known"
+        return rounds
+
+    def nothing(self):
+        assert self.released() == set()

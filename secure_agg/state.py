@@ -137,6 +137,9 @@ class ClientState:
         }
         spent = split_hashes(reader.blob("spent models", SPENT_MAX * HASH_BYTES))
         reader.end()
+        if max(signed, default=0) >= next_round:
+            reason = "it has signed a round that it has not begun"
+            raise SecureAggregationError("E_STATE_ROLLBACK", reason=reason)
         return cls(
             job_id, epoch, name, pinned, roster, job_ctx, secret, dict(chain_keys), next_round, signed, spent
         )

@@ -9,7 +9,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
-from secure_agg.server import ServerEpoch
 
 from fl_jobs.errors import FLJobError, RunInterruptedError, StaleEpochError
 from fl_jobs.flare.exchange import Exchange, StoppedError
@@ -24,6 +23,7 @@ from fl_jobs.messages import TaskOrder
 from fl_jobs.packaging.job import read_spec
 from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.server_session import ServerSession
+from secure_agg.server import ServerEpoch
 
 JOURNAL_COMMAND = "consilium.journal"
 END_COMMAND = "consilium.end_at_boundary"
@@ -116,7 +116,8 @@ class ConsiliumController(Controller):
             answered = rounds.gather(order)
             record = commit_record(kept, spec, order, session.fold(order, answered.gathered))
             missing = set(self._sites) - set(answered.gathered.sites) - answered.refusals.keys()
-            about = {"refused": answered.refusals, "left_out": sorted(missing), "lost": exchange.lost()}
+            lost = sorted({*exchange.lost(), *rounds.absent})
+            about = {"refused": answered.refusals, "left_out": sorted(missing), "lost": lost}
             if answered.masking is not None:
                 about["masking"] = answered.masking
             kept.append({**record, **about})

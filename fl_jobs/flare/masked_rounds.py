@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from nvflare.apis.shareable import Shareable
-from secure_agg.server import ServerEpoch
-from secure_agg.server_round import ServerRound
 
 from fl_jobs.errors import AggregationError, RunInterruptedError
 from fl_jobs.flare import wire
@@ -22,6 +20,8 @@ from fl_jobs.messages import TaskOrder
 from fl_jobs.packaging.spec import RunSpec
 from secure_agg.errors import SecureAggregationError
 from secure_agg.model_hash import model_hash
+from secure_agg.server import ServerEpoch
+from secure_agg.server_round import ServerRound
 
 # waiting for the missing sites to come back can help; every other code is a fault that would come again
 RESUMABLE = frozenset(
@@ -38,17 +38,20 @@ class MaskedRounds:
         self._orders = 0  # FLSA-1 counts the orders of an epoch; a number is never used twice
         self._extra_clip = 0
         self._silent: set[str] = set()
+        self.absent: set[str] = set()
         self._finished: ServerRound | None = None
         self._result: bytes | None = None
 
     def set_up(self) -> dict[str, Any]:
         """Exchange keys. Returns the journal's roster record."""
-        order, sites = TaskOrder("roster", 0), self._exchange.at_work()
-        adverts = self._answers(sites, len(sites), lambda site, got: self._epoch.add_advert(site, _read(got)))
+        order, needed = TaskOrder("roster", 0), self._spec.min_sites
+        adverts = self._answers(
+            self._exchange.at_work(), needed, lambda site, got: self._epoch.add_advert(site, _read(got))
+        )
         self._exchange.broadcast(wire.ADVERT, Shareable(), adverts)
-        self._silent = adverts.close()
+        adverts.close()
         acks = self._answers(
-            adverts.accepted, self._spec.min_sites, lambda site, got: self._epoch.add_ack(site, _read(got))
+            adverts.accepted, needed, lambda site, got: self._epoch.add_ack(site, _read(got))
         )
         if len(acks.targets) >= acks.needed:
             with _Blaming(self._exchange, adverts):
@@ -57,6 +60,7 @@ class MaskedRounds:
         acks.close()
         acks.refusals |= adverts.refusals
         check_enough(order, acks, self._exchange)
+        self.absent = adverts.targets - acks.accepted.keys() - acks.refusals.keys()
         return {"kind": "roster", "refused": acks.refusals, **self._epoch.facts()}
 
     def gather(self, order: TaskOrder) -> Answered:

@@ -26,7 +26,12 @@ class Answered:
 
 
 class Rounds(Protocol):
-    """How a run asks its sites. ``gather`` raises RunInterruptedError, AggregationError, StoppedError."""
+    """How a run asks its sites. ``gather`` raises RunInterruptedError, AggregationError, StoppedError.
+
+    ``absent`` are sites that came too late for this NVFlare job although they may be at work.
+    """
+
+    absent: set[str]
 
     def set_up(self) -> dict[str, Any] | None: ...
     def gather(self, order: TaskOrder) -> Answered: ...
@@ -39,6 +44,7 @@ class ClearRounds:
     def __init__(self, exchange: Exchange, spec: RunSpec, *, grace_s: float) -> None:
         self._exchange, self._spec, self._grace_s = exchange, spec, grace_s
         self._silent: set[str] = set()  # sites that missed the last order
+        self.absent: set[str] = set()
 
     def set_up(self) -> None:
         """There is nothing to agree on."""

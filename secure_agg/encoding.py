@@ -86,7 +86,7 @@ class _Encoder:
         # the dtype is not optional: NEP 50 would multiply float32 by a Python float in float32
         np.multiply(buffer, 2.0 ** self._plan.fraction_bits(item) * share, out=buffer, dtype=np.float64)
         np.rint(buffer, out=buffer)
-        target[:] = buffer.astype(_SIGNED[self._plan.ring]).view(target.dtype)
+        np.copyto(target.view(_SIGNED[self._plan.ring]), buffer, casting="unsafe")
         if weighs and self._plan.ring == 64:
             np.multiply(target, target.dtype.type(self._weight), out=target)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from secure_agg import messages
 from secure_agg.client_round import ClientRound, Step, Terms, View
 from secure_agg.errors import SecureAggregationError
+from secure_agg.headers import SERVER, decode_from
 from secure_agg.identity import Identity, Trust
 from secure_agg.keys import first_chain_key, ratchet, round_context
 from secure_agg.ledger import query_id
@@ -96,7 +97,7 @@ class Client:
             return self._acknowledge(state)
         if self._advert is None:
             raise _out_of_turn("a list of keys came before this site gave its own")
-        roster = Roster(messages.Roster.decode(message).adverts)
+        roster = Roster(decode_from(messages.Roster, SERVER, message).adverts)
         pinned = verify_roster(roster, self._advert, self._trust, now=self._now())
         state = ClientState(
             job_id=self._job_id,
@@ -138,9 +139,9 @@ class Client:
 
     def begin_round(self, message: bytes, model_hash: bytes) -> Plan:
         """Check an order against what this site has itself: the model's bytes, its policy, its past."""
-        state, start = self._state(), messages.RoundStart.decode(message)
+        state, start = self._state(), decode_from(messages.RoundStart, SERVER, message)
         if start.model_hash != model_hash:
-            raise SecureAggregationError("E_CONTEXT_MISMATCH", site="the server", round=start.round)
+            raise SecureAggregationError("E_CONTEXT_MISMATCH", site=SERVER, round=start.round)
         state.check_round(start.round)
         terms = self._terms(state, start)
         if _trains(terms.plan) and model_hash in state.spent:
@@ -174,8 +175,7 @@ class Client:
             raise SecureAggregationError("E_ROUND_REPLAY", round=number)
         round_.step = Step.ENCODING
         chain_keys, used = state.use_round(number)
-        self._memory.write(used)
-        self._memory.change_ledger(lambda ledger: ledger.mark(used.job_ctx, used.next_round))
+        self._memory.use(state, used)
         return round_.upload(chain_keys, self._random_bytes, tensors, weight, statistics)
 
     def sign_freeze(self, message: bytes) -> bytes:
@@ -183,7 +183,7 @@ class Client:
         state, round_ = self._state(), self._current()
         if round_.step < Step.UPLOADED:
             raise _out_of_turn("a list of survivors came before this site's upload")
-        freeze = messages.Freeze.decode(message)
+        freeze = decode_from(messages.Freeze, SERVER, message)
         if round_.step > Step.UPLOADED:
             round_.refuse_second(freeze)
         if round_.terms.own not in freeze.survivors:
@@ -204,7 +204,7 @@ class Client:
         state, round_ = self._state(), self._current()
         if round_.step is not Step.SIGNED:
             raise _out_of_turn("a certificate is of use once, after this site's signature")
-        round_.check_certificate(messages.Cert.decode(message))
+        round_.check_certificate(decode_from(messages.Cert, SERVER, message))
         if _trains(round_.terms.plan):
             self._memory.write(state.with_spent(round_.terms.model_hash))
         return round_.reveal()
@@ -216,11 +216,11 @@ class Client:
             raise SecureAggregationError("E_RECOVER_SCOPE", reason="this site has given its shares already")
         if round_.step is not Step.REVEALED:
             raise _out_of_turn("shares were asked for before the list of survivors was certified")
-        return round_.recover(messages.RecoverReq.decode(message))
+        return round_.recover(decode_from(messages.RecoverReq, SERVER, message))
 
     def finish_round(self, message: bytes) -> None:
         """Forget the round's secrets. Raises E_EQUIVOCATION when the result is of other survivors."""
-        result = messages.Result.decode(message)
+        result = decode_from(messages.Result, SERVER, message)
         if self._round is not None and not self._round.is_result(result.freeze_hash):
             raise SecureAggregationError("E_EQUIVOCATION", round=self._round.terms.number)
         self._round = None

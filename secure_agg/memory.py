@@ -41,6 +41,21 @@ class Memory:
         self._state = state
         self._vault.write_state(seal_state(self._vault.key, state, self._random_bytes))
 
+    def use(self, before: ClientState, after: ClientState) -> None:
+        """Store that a round's keys are used up, under the lock of the ledger.
+
+        A server can start one job twice at a site. Both processes know the same keys, and the first to come
+        here has the round alone: two vectors, or two signatures, under one round would open an update. Raises
+        E_STATE_ROLLBACK for the other, with nothing written.
+        """
+
+        def used(ledger: Ledger) -> None:
+            _check_age(ledger, before)
+            self.write(after)
+            ledger.mark(after.job_ctx, after.next_round)
+
+        self.change_ledger(used)
+
     def change_ledger(self, change: Callable[[Ledger], None]) -> None:
         """Apply ``change`` to the site's ledger; when it raises, nothing is written."""
 

@@ -1,4 +1,4 @@
-"""A server that starts one job twice at a site: both processes hold the same keys, one of them gets the round."""
+"""A server that starts one job twice at a site: both hold the same keys, one gets the round."""
 
 import pytest
 

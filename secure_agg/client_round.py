@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from secure_agg.bundles import open_bundle, seal_bundle
 from secure_agg.encoding import encode_masked
 from secure_agg.errors import SecureAggregationError
-from secure_agg.headers import check_header, freeze_hash, pair_sign
+from secure_agg.headers import SERVER, check_header, decode_from, freeze_hash, pair_sign
 from secure_agg.keys import SEED_BYTES, commit, mask_seed, pair_tag, round_key, share_key
 from secure_agg.messages import (
     Cert,
@@ -133,7 +133,7 @@ class ClientRound:
         """Check a list of survivors (specification 4.4). Raises; complaints alone are no reason to refuse."""
         terms, survivors = self.terms, message.survivors
         if not set(survivors) <= set(terms.users) or [at for at, _ in message.headers] != list(survivors):
-            raise SecureAggregationError("E_CONTEXT_MISMATCH", site="the server", round=terms.number)
+            raise SecureAggregationError("E_CONTEXT_MISMATCH", site=SERVER, round=terms.number)
         if len(survivors) < terms.threshold:  # which is cohort_min or more
             raise SecureAggregationError("E_COHORT_TOO_SMALL", have=len(survivors), need=terms.threshold)
         for index, encoded in message.headers:
@@ -143,7 +143,8 @@ class ClientRound:
         return View(survivors, seen, shares, complaints)
 
     def _check_header(self, index: int, encoded: bytes) -> None:
-        terms, header = self.terms, Header.decode(encoded)
+        terms = self.terms
+        header = decode_from(Header, terms.roster.names[index], encoded)
         check_header(terms.roster, header, index, terms.round_ctx, terms.users, terms.number)
         names = terms.roster.names
         if index == terms.own:
@@ -157,7 +158,7 @@ class ClientRound:
         terms, bundles = self.terms, dict(message.bundles)
         others = [index for index in message.survivors if index != terms.own]
         if not set(bundles) <= set(others):  # shares of sites that dropped are nobody's business
-            raise SecureAggregationError("E_CONTEXT_MISMATCH", site="the server", round=terms.number)
+            raise SecureAggregationError("E_CONTEXT_MISMATCH", site=SERVER, round=terms.number)
         shares, complaints = {}, []
         for sender in others:
             try:

@@ -1,15 +1,17 @@
 """What both ends of FLSA-1 check and hash alike: headers, survivor lists, signs of pair masks."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from secure_agg.errors import SecureAggregationError
 from secure_agg.framing import Indexed
 from secure_agg.keys import digest, u16
-from secure_agg.messages import Header, Message
+from secure_agg.messages import Header
 from secure_agg.roster import Roster
+from secure_agg.wire import Struct
 
-M = TypeVar("M", bound=Message)
+SERVER: Final = "the server"  # as the sender of what a site finds malformed or contradictory
+StructT = TypeVar("StructT", bound=Struct)
 
 
 def pair_sign(own: int, peer: int) -> int:
@@ -36,8 +38,8 @@ def freeze_hash(context: bytes, survivors: Sequence[int], headers: Indexed) -> b
     return digest("freeze", context, indices, *(encoded for _, encoded in headers))
 
 
-def decode_from(kind: type[M], site: str, data: bytes) -> M:
-    """A message of ``site``, whose name stands in the error when it is malformed."""
+def decode_from(kind: type[StructT], site: str, data: bytes) -> StructT:
+    """What ``site`` sent, whose name stands in the error when it is malformed."""
     try:
         return kind.decode(data)
     except SecureAggregationError as error:

@@ -1,9 +1,9 @@
 """All orders of all messages that a server can send after the uploads of one round, to the real clients.
 
-Four sites, one of them (D) with the server. A state is what the three honest sites have come to; every message
-of a finite alphabet is tried on each site in each state: survivor lists, certificates of all signatures that
-exist by then, recovery requests, a restart. A refused message must leave a site where it was. In every state
-that can be reached, what came out must open no honest update.
+Four sites, one of them (D) with the server. A state is what the three honest sites have come to (18,376 can
+be reached); every message of a finite alphabet is tried on each site in each state: survivor lists,
+certificates of all signatures that exist by then, recovery requests, a restart. Nowhere may what came out
+open an honest update.
 """
 
 import copy
@@ -25,7 +25,7 @@ START = (OPEN, None, frozenset())  # is the round open there; the list it signed
 
 
 class World:
-    """The real clients of the honest sites in every state they can come to, each forked from the one before."""
+    """The real clients of honest sites in every state they can come to, each forked from an earlier one."""
 
     def __init__(self):
         self.cohort = Cohort(4)
@@ -68,7 +68,8 @@ class World:
         except SecureAggregationError as error:
             return self._closed(state) if error.code == "E_DROPPED" else state
         assert state[1] is None, "a second signature in one round"
-        assert name in chosen and len(chosen) >= THRESHOLD
+        assert name in chosen
+        assert len(chosen) >= THRESHOLD
         self.hostile.signatures[self.hashes[chosen]][name] = answer.sig
         return self._keep(name, (OPEN, chosen, state[2]), client)
 

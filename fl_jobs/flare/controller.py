@@ -11,6 +11,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
 from fl_jobs.errors import FLJobError, RunInterruptedError, StaleEpochError
+from fl_jobs.flare.cohorts import Cohorts
 from fl_jobs.flare.exchange import Exchange, StoppedError
 from fl_jobs.flare.journal import RunFolder
 from fl_jobs.flare.keeping import commit_record, export_results
@@ -148,7 +149,9 @@ class ConsiliumController(Controller):
             cohort_min=spec.min_sites,
             now=lambda: int(time.time()),
         )
-        return MaskedRounds(exchange, spec, epoch, grace_s=self._grace_s)
+        assert self._kept is not None  # noqa: S101 - start_controller ran
+        cohorts = Cohorts(self._kept, spec.min_sites)
+        return MaskedRounds(exchange, spec, epoch, cohorts, grace_s=self._grace_s)
 
     def _check_end(self, order: TaskOrder, exchange: Exchange) -> None:
         """At a round's boundary nothing is open: the best moment to let a site that is back take part."""

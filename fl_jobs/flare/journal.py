@@ -91,7 +91,7 @@ class RunFolder:
         return hashlib.sha256(data).hexdigest()
 
     def write_artifact(self, path: Path, data: bytes) -> None:
-        """Write a file that is named by its own digest; ``path`` is below the folder."""
+        """Write a file that no line names, whole or not at all; ``path`` is below the folder."""
         with self._current():
             write_bytes(self.folder / path, data)
 

@@ -12,6 +12,7 @@ from nvflare.apis.shareable import Shareable
 from fl_jobs.errors import AggregationError, RunInterruptedError
 from fl_jobs.flare import wire
 from fl_jobs.flare.answers import Answers
+from fl_jobs.flare.cohorts import Cohorts
 from fl_jobs.flare.exchange import Exchange
 from fl_jobs.flare.rounds import TOO_FEW, Answered, check_enough
 from fl_jobs.masking.plans import CLIP_BITS, first_clip, make_plan
@@ -20,6 +21,7 @@ from fl_jobs.messages import TaskOrder
 from fl_jobs.packaging.spec import RunSpec
 from secure_agg.errors import SecureAggregationError
 from secure_agg.model_hash import model_hash
+from secure_agg.plan import Plan
 from secure_agg.server import ServerEpoch
 from secure_agg.server_round import ServerRound
 
@@ -33,8 +35,11 @@ T = TypeVar("T")
 class MaskedRounds:
     """One epoch. ``gather`` raises RunInterruptedError, AggregationError or StoppedError."""
 
-    def __init__(self, exchange: Exchange, spec: RunSpec, epoch: ServerEpoch, *, grace_s: float) -> None:
+    def __init__(
+        self, exchange: Exchange, spec: RunSpec, epoch: ServerEpoch, cohorts: Cohorts, *, grace_s: float
+    ) -> None:
         self._exchange, self._spec, self._epoch, self._grace_s = exchange, spec, epoch, grace_s
+        self._cohorts = cohorts
         self._orders = 0  # FLSA-1 counts the orders of an epoch; a number is never used twice
         self._extra_clip = 0
         self._silent: set[str] = set()
@@ -65,9 +70,10 @@ class MaskedRounds:
 
     def gather(self, order: TaskOrder) -> Answered:
         """One order from the upload to the sum. Nothing is revealed before the survivors are certified."""
-        round_ = self._begin(order)
+        asked = model_hash(order.tensors)
+        plan, round_ = self._begin(order, asked)
         open_parts, refusals = self._uploads(order, round_)
-        self._freeze(round_)
+        self._freeze(round_, plan, asked)
         self._reveal(round_)
         with _Blaming(self._exchange):
             aggregate = round_.unmask()
@@ -82,7 +88,7 @@ class MaskedRounds:
         if self._finished is not None:
             self._result = self._finished.result(bytes.fromhex(file_sha256) if file_sha256 else bytes(32))
 
-    def _begin(self, order: TaskOrder) -> ServerRound:
+    def _begin(self, order: TaskOrder, asked: bytes) -> tuple[Plan, ServerRound]:
         at_work = set(self._exchange.at_work())
         users = [site for site in self._epoch.members if site in at_work]
         clip = min(first_clip(self._spec, order) + self._extra_clip, max(CLIP_BITS))
@@ -90,7 +96,8 @@ class MaskedRounds:
         with _Blaming(self._exchange):
             count = len(self._epoch.roster.names)
             plan = make_plan(self._spec, order, site_count=count, log2_clip=clip)
-            return self._epoch.begin_round(self._orders, users, plan, model_hash(order.tensors))
+            users = self._cohorts.users(plan, asked, users)
+            return plan, self._epoch.begin_round(self._orders, users, plan, asked)
 
     def _uploads(
         self, order: TaskOrder, round_: ServerRound
@@ -111,9 +118,10 @@ class MaskedRounds:
         check_enough(order, answers, self._exchange)
         return answers.accepted, answers.refusals
 
-    def _freeze(self, round_: ServerRound) -> None:
+    def _freeze(self, round_: ServerRound, plan: Plan, asked: bytes) -> None:
         with _Blaming(self._exchange):
             frozen = round_.freeze()
+        self._cohorts.note(plan, asked, frozen)
         answers = self._answers(
             frozen, round_.threshold, lambda site, got: round_.add_signature(site, _read(got))
         )

@@ -143,10 +143,12 @@ def _merge(
     committed.cohort = _joined(committed.cohort, cohort)
     committed.save(update_fields=["cohort"])
     shared = site_metrics or {}
-    for site in Site.objects.filter(name__in={*sites, *shared}):
-        row, _new = SiteRound.objects.get_or_create(round=committed, site=site)
-        if shared.get(site.name):
-            row.metrics = _joined(row.metrics, shared[site.name] or {})
+    for site in Site.objects.filter(name__in=sites):
+        SiteRound.objects.get_or_create(round=committed, site=site)
+    # a site that was back only for the next round measured this one's result, and took no part in it
+    for row in committed.site_rounds.filter(site__name__in=shared).select_related("site"):
+        if figures := shared.get(row.site.name):
+            row.metrics = _joined(row.metrics, figures)
             row.save(update_fields=["metrics"])
 
 

@@ -37,7 +37,7 @@ def encode_masked(
     ``weight`` is 1 to plan.weight_max; ``masks`` are seeds with the sign they are added with. Raises E_PLAN
     for other names or shapes than the plan's, E_UNSUPPORTED_DTYPE, E_NONFINITE, E_WEIGHT_RANGE.
     """
-    if isinstance(weight, bool) or not 1 <= weight <= plan.weight_max:
+    if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= plan.weight_max:
         raise SecureAggregationError("E_WEIGHT_RANGE", limit=plan.weight_max)
     _check_names(plan, tensors, statistics)
     words = [_statistic(name, statistics[name]) for name in plan.statistics]

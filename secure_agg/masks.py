@@ -13,9 +13,20 @@ from numpy.typing import NDArray
 
 CHUNK_BYTES: Final = 256 * 1024
 _BLOCK_BYTES: Final = 16
-_ZEROS: Final = bytes(CHUNK_BYTES)
+_HEAD_BYTES: Final = 2 * _BLOCK_BYTES
+_ZEROS: Final = memoryview(bytes(CHUNK_BYTES))
 
 Words = NDArray[np.unsignedinteger[Any]]
+
+
+def has_wide_aes(config: Any) -> bool:
+    """Whether numpy's report names a processor with AES over 512 bits (Ice Lake, Zen 4 and later)."""
+    return "AVX512_ICL" in ((config or {}).get("SIMD Extensions") or {}).get("found", ())
+
+
+# GCM without its tag is CTR from the counter 2 on. OpenSSL uses wide AES for GCM and not for CTR: the same
+# bytes 1.3 times as fast where there is wide AES, and 1.8 times as slow where there is not.
+WIDE_AES: Final = has_wide_aes(np.show_config(mode="dicts"))
 
 
 def make_room() -> bytearray:
@@ -25,15 +36,24 @@ def make_room() -> bytearray:
 class MaskStream:
     """The key stream of one seed. A seed is used for one vector only, so the counter may begin at zero."""
 
-    def __init__(self, seed: bytes, offset: int = 0, room: bytearray | None = None) -> None:
+    def __init__(
+        self, seed: bytes, offset: int = 0, room: bytearray | None = None, *, wide: bool = WIDE_AES
+    ) -> None:
         """Begin at byte ``offset``, a multiple of 16. Streams that take turns may share one ``room``."""
-        counter = (offset // _BLOCK_BYTES).to_bytes(_BLOCK_BYTES, "big")
-        self._stream = Cipher(algorithms.AES256(seed), modes.CTR(counter)).encryptor()
-        self._room = make_room() if room is None else room
+        key, counter = algorithms.AES256(seed), (offset // _BLOCK_BYTES).to_bytes(_BLOCK_BYTES, "big")
+        self._stream = self._head = Cipher(key, modes.CTR(counter)).encryptor()
+        self._head_left = 0
+        if wide and offset == 0:
+            self._stream, self._head_left = Cipher(key, modes.GCM(bytes(12))).encryptor(), _HEAD_BYTES
+        self._room = memoryview(make_room() if room is None else room)
 
     def take(self, size: int) -> NDArray[np.uint8]:
         """The next ``size`` bytes (at most a chunk); overwritten by the next call."""
-        self._stream.update_into(memoryview(_ZEROS)[:size], self._room)
+        head = min(size, self._head_left)
+        if head:
+            self._head.update_into(_ZEROS[:head], self._room)
+            self._head_left -= head
+        self._stream.update_into(_ZEROS[: size - head], self._room[head:])
         return np.frombuffer(self._room, np.uint8, size)
 
 

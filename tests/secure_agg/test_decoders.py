@@ -1,6 +1,8 @@
 """Strict messages: one encoding per value, and nothing but E_DECODE for anything else."""
 
 import os
+import tracemalloc
+from contextlib import suppress
 from dataclasses import fields, replace
 from time import process_time
 
@@ -81,6 +83,20 @@ def test_mutated_messages_are_refused_or_read_as_what_they_say(struct):
             accepted = found.encode() == mutant
         assert accepted, mutant.hex()
     assert process_time() - began < 0.01 * MUTANTS
+
+
+@by_kind
+def test_what_a_message_claims_to_hold_is_not_allocated(struct):
+    numbers = np.random.default_rng(7)
+    data = struct.encode()
+    tracemalloc.start()
+    for _ in range(100):
+        mutant = mutate(data, b"\xff" * len(data), numbers)
+        with suppress(SecureAggregationError):
+            type(struct).decode(mutant)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 1024
 
 
 def test_signed_bodies_of_two_kinds_never_agree():

@@ -177,7 +177,7 @@ def test_what_is_no_number_is_refused(value):
     assert refused(plan_of(statistics=["s"]), {}, statistics={"s": value}).code == "E_NONFINITE"
 
 
-@pytest.mark.parametrize("weight", [0, -1, 1025, True])
+@pytest.mark.parametrize("weight", [0, -1, 1025, True, 1.5, 2.0, float("nan")])
 def test_weight_outside_the_plan_is_refused_not_capped(weight):
     assert refused(plan_of(one()), {"x": np.zeros(4, np.float32)}, weight).code == "E_WEIGHT_RANGE"
 

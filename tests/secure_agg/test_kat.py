@@ -9,7 +9,7 @@ import pytest
 
 from secure_agg import keys, shamir
 from secure_agg.encoding import encode_masked
-from secure_agg.masks import CHUNK_BYTES, MaskStream
+from secure_agg.masks import CHUNK_BYTES, MaskStream, has_wide_aes
 from secure_agg.plan import Plan, Purpose, TensorField, Weighting, make_plan
 from secure_agg.thresholds import colluding_default, threshold
 from tests.secure_agg import second
@@ -63,6 +63,22 @@ def test_stream_can_begin_anywhere():
     assert MaskStream(seed, 4096).take(100).tobytes() == whole[4096:4196].tobytes()
     in_parts = MaskStream(seed)
     assert b"".join(in_parts.take(size).tobytes() for size in (1, 7, 0, 16, 33)) == whole[:57].tobytes()
+
+
+@pytest.mark.parametrize("sizes", [(1, 7, 0, 16, 33), (32, 31), (40,), (0, 31, 1, 16, 5), (CHUNK_BYTES, 100)])
+def test_the_way_to_the_stream_changes_no_byte(sizes):
+    seed = bytes.fromhex(PRG["key"])
+    wide, narrow = (MaskStream(seed, wide=wide) for wide in (True, False))
+    found = [b"".join(stream.take(size).tobytes() for size in sizes) for stream in (wide, narrow)]
+    assert found[0] == found[1]
+    assert found[0][:64] == second.stream(seed, 64)[: sum(sizes)]
+    assert type(wide._stream) is not type(narrow._stream)
+
+
+def test_wide_aes_is_what_numpy_found():
+    assert has_wide_aes({"SIMD Extensions": {"found": ["AVX2", "AVX512_ICL"]}})
+    for config in (None, {}, {"SIMD Extensions": {}}, {"SIMD Extensions": {"found": ["AVX2"]}}):
+        assert not has_wide_aes(config)
 
 
 @pytest.mark.parametrize("bit", range(256))

@@ -197,7 +197,8 @@ class Client:
     def _note_query(self, terms: Terms, view: View) -> None:
         query = query_id(terms.plan, terms.model_hash, self._data_version)
         names = terms.roster.names_of(view.survivors)
-        self._memory.change_ledger(lambda ledger: ledger.check_and_note(query, names, terms.plan.cohort_min))
+        apart = terms.apart_min
+        self._memory.change_ledger(lambda ledger: ledger.check_and_note(query, names, apart))
 
     def reveal(self, message: bytes) -> bytes:
         """Give the seeds of the round, against a certificate on the list of survivors this site signed."""
@@ -219,11 +220,11 @@ class Client:
         return round_.recover(decode_from(messages.RecoverReq, SERVER, message))
 
     def finish_round(self, message: bytes) -> None:
-        """Forget the round's secrets. Raises E_EQUIVOCATION when the result is of other survivors."""
-        result = decode_from(messages.Result, SERVER, message)
-        if self._round is not None and not self._round.is_result(result.freeze_hash):
-            raise SecureAggregationError("E_EQUIVOCATION", round=self._round.terms.number)
+        """Forget the round's secrets, and then raise E_EQUIVOCATION if the result is of other survivors."""
+        result, round_ = decode_from(messages.Result, SERVER, message), self._round
         self._round = None
+        if round_ is not None and not round_.is_result(result):
+            raise SecureAggregationError("E_EQUIVOCATION", round=round_.terms.number)
 
     def _current(self) -> ClientRound:
         if self._round is None:

@@ -28,12 +28,14 @@ from secure_agg.messages import (
     Header,
     Recover,
     RecoverReq,
+    Result,
     Reveal,
     Upload,
 )
 from secure_agg.plan import Plan
 from secure_agg.roster import Roster
 from secure_agg.shamir import split
+from secure_agg.thresholds import HONEST_INPUTS
 
 Shares = tuple[bytes, dict[int, bytes]]  # of a site's own seed, and of its seed with each of its peers
 
@@ -65,6 +67,14 @@ class Terms:
     @property
     def peers(self) -> tuple[int, ...]:
         return tuple(user for user in self.users if user != self.own)
+
+    @property
+    def apart_min(self) -> int:
+        """By how many sites two cohorts of one question must differ: their difference is a sum as well.
+
+        More than the specification asks for: of ``cohort_min`` sites all but one could be colluders.
+        """
+        return max(self.plan.cohort_min, self.plan.colluding + HONEST_INPUTS)
 
 
 @dataclass(frozen=True)
@@ -228,9 +238,11 @@ class ClientRound:
         )
         return replace(answer, sig=self._signing_key.sign(answer.signed_body())).encode()
 
-    def is_result(self, freeze_hash_: bytes) -> bool:
-        """Whether a result is of the sum this site signed for; a site that signed nothing cannot tell."""
-        return self._view is None or self._view.freeze_hash == freeze_hash_
+    def is_result(self, result: Result) -> bool:
+        """Whether a result can be of the sum this site signed for; of another round it cannot tell."""
+        if self._view is None or result.round != self.terms.number:
+            return True
+        return result.freeze_hash == self._view.freeze_hash
 
     def _dropped(self, view: View) -> tuple[int, ...]:
         return tuple(user for user in self.terms.users if user not in view.survivors)

@@ -213,7 +213,8 @@ class ServerRound:
             raise SecureAggregationError("E_NOT_FROZEN", reason="the round has no sum yet")
         transcript = digest("transcript", self._freeze_hash, *self._transcript)
         weight = self._aggregate.weight
-        return messages.Result(self._freeze_hash, aggregate_sha256, weight, transcript).encode()
+        named = (self._start.round, self._freeze_hash)
+        return messages.Result(*named, aggregate_sha256, weight, transcript).encode()
 
     def facts(self) -> dict[str, Any]:
         """The receipt of this round; nothing secret and nothing of one site but its presence."""

@@ -157,15 +157,20 @@ class Recover(Signed, Message):
 
 @dataclass(frozen=True)
 class Result(Message):
-    """What came out of the round, so that the sites can compare what they were given."""
+    """What came out of a round, so that the sites can compare what they were given.
+
+    The number is there for a site that was away since: a later round's result is no second list of its own.
+    """
 
     TYPE = 12
+    round: int
     freeze_hash: bytes
     aggregate_sha256: bytes
     total_weight: int
     transcript_hash: bytes
 
     def _put(self, writer: Writer) -> None:
+        writer.u64("round", self.round)
         writer.fixed("freeze hash", self.freeze_hash, HASH_BYTES)
         writer.fixed("aggregate hash", self.aggregate_sha256, HASH_BYTES)
         writer.u64("total weight", self.total_weight)
@@ -173,9 +178,9 @@ class Result(Message):
 
     @classmethod
     def _take(cls, reader: Reader) -> Self:
-        freeze_hash = reader.fixed("freeze hash", HASH_BYTES)
+        number, freeze_hash = reader.u64("round"), reader.fixed("freeze hash", HASH_BYTES)
         aggregate, weight = reader.fixed("aggregate hash", HASH_BYTES), reader.u64("total weight")
-        return cls(freeze_hash, aggregate, weight, reader.fixed("transcript hash", HASH_BYTES))
+        return cls(number, freeze_hash, aggregate, weight, reader.fixed("transcript hash", HASH_BYTES))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ MESSAGES = (
     Reveal(A, B, ((3, C), (4, D)), SIGNATURE),
     RecoverReq(A, (1, 2)),
     Recover(A, ((1, (SHARE, ((3, SHARE), (4, SHARE)))), (2, (SHARE, ()))), SIGNATURE),
-    Result(A, B, 12345, C),
+    Result(7, A, B, 12345, C),
     Abort(5, 9, "Two sites were lost."),
 )
 STRUCTS = (*MESSAGES, HEADER, PLAN)

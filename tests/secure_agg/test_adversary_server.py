@@ -441,9 +441,11 @@ def test_a_result_of_another_list_is_an_alarm(hostile, oracle):
     hostile.run_to_upload()
     hash_ = hostile.sign_all(ALL)
     client = hostile.cohort.clients[A]
-    wrong = messages.Result(bytes(32), bytes(32), 1, bytes(32)).encode()
-    refused("E_EQUIVOCATION", client.finish_round, wrong)
+    wrong = messages.Result(1, bytes(32), bytes(32), 1, bytes(32)).encode()
+    refused("E_EQUIVOCATION", hostile.cohort.clients[B].finish_round, wrong)
+    later = messages.Result(2, bytes(32), bytes(32), 1, bytes(32)).encode()
+    hostile.cohort.clients[C].finish_round(later)  # it was away for round 2: nothing to compare
     hostile.reveal(A, hash_)
-    client.finish_round(messages.Result(hash_, bytes(32), 1, bytes(32)).encode())
+    client.finish_round(messages.Result(1, hash_, bytes(32), 1, bytes(32)).encode())
     refused("E_NOT_FROZEN", client.recover, messages.RecoverReq(hash_, (1,)).encode())
     client.finish_round(wrong)  # nothing is open: nothing to compare

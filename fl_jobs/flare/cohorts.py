@@ -13,23 +13,24 @@ from fl_jobs.errors import ModelFileError, RunInterruptedError
 from fl_jobs.flare.journal import RunFolder
 from secure_agg.errors import SecureAggregationError
 from secure_agg.plan import Plan
+from secure_agg.thresholds import HONEST_INPUTS
 
 FROZEN = Path("FROZEN")
 
 
 class Cohorts:
-    """The cohorts of the one order that is not committed yet; fewer than ``fewest`` apart is too near."""
+    """The cohorts of the one order that is not committed yet, and which others would be too near to them."""
 
-    def __init__(self, kept: RunFolder, fewest: int) -> None:
-        self._kept, self._fewest = kept, fewest
+    def __init__(self, kept: RunFolder) -> None:
+        self._kept = kept
 
     def users(self, plan: Plan, model_hash: bytes, at_work: Iterable[str]) -> list[str]:
         """Whom to ask of those ``at_work``. Raises RunInterruptedError (E_DIFFERENCING) to wait for some."""
         chosen = list(at_work)
         for cohort in self._noted(_question(plan, model_hash)):
-            self._check_gone(cohort, chosen)
+            self._check_gone(plan, cohort, chosen)
             new = set(chosen) - set(cohort)
-            if len(new) < self._fewest:
+            if len(new) < _apart(plan):
                 chosen = [site for site in chosen if site not in new]
         return chosen
 
@@ -38,18 +39,18 @@ class Cohorts:
         question, chosen = _question(plan, model_hash), sorted(survivors)
         noted = self._noted(question)
         for cohort in noted:
-            self._check_gone(cohort, chosen)
+            self._check_gone(plan, cohort, chosen)
         if chosen not in noted:
             content = json.dumps({"question": question, "cohorts": [*noted, chosen]})
             self._kept.write_artifact(FROZEN, content.encode())
 
-    def _check_gone(self, cohort: list[str], chosen: Iterable[str]) -> None:
+    def _check_gone(self, plan: Plan, cohort: list[str], chosen: Iterable[str]) -> None:
         gone = sorted(set(cohort) - set(chosen))
-        if 0 < len(gone) < self._fewest:
+        if 0 < len(gone) < _apart(plan):
             error = SecureAggregationError(
                 "E_DIFFERENCING",
                 have=len(gone),
-                need=self._fewest,
+                need=_apart(plan),
                 missing=", ".join(gone),
                 cohort=", ".join(cohort),
             )
@@ -66,6 +67,11 @@ class Cohorts:
                 f"{self._kept.folder / FROZEN} cannot be read. Move it away; if sites then refuse with "
                 "E_DIFFERENCING, start the run again."
             ) from error
+
+
+def _apart(plan: Plan) -> int:
+    """By how many sites two cohorts of one question must differ before the sites answer both."""
+    return max(plan.cohort_min, plan.colluding + HONEST_INPUTS)
 
 
 def _question(plan: Plan, model_hash: bytes) -> str:

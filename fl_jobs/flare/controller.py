@@ -150,7 +150,7 @@ class ConsiliumController(Controller):
             now=lambda: int(time.time()),
         )
         assert self._kept is not None  # noqa: S101 - start_controller ran
-        cohorts = Cohorts(self._kept, spec.min_sites)
+        cohorts = Cohorts(self._kept)
         return MaskedRounds(exchange, spec, epoch, cohorts, grace_s=self._grace_s)
 
     def _check_end(self, order: TaskOrder, exchange: Exchange) -> None:

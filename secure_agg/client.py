@@ -24,7 +24,7 @@ from secure_agg.memory import Memory
 from secure_agg.plan import Plan, Purpose
 from secure_agg.roster import Roster, verify_roster
 from secure_agg.state import ClientState, RandomBytes, Vault
-from secure_agg.thresholds import colluding_default, threshold
+from secure_agg.thresholds import apart_min, colluding_default, threshold
 
 ADVERT_SECONDS: Final = 24 * 3600
 _FIRST_ROUND: Final = 1
@@ -197,7 +197,7 @@ class Client:
     def _note_query(self, terms: Terms, view: View) -> None:
         query = query_id(terms.plan, terms.model_hash, self._data_version)
         names = terms.roster.names_of(view.survivors)
-        apart = terms.apart_min
+        apart = apart_min(terms.plan.colluding, terms.plan.cohort_min)
         self._memory.change_ledger(lambda ledger: ledger.check_and_note(query, names, apart))
 
     def reveal(self, message: bytes) -> bytes:

@@ -35,7 +35,6 @@ from secure_agg.messages import (
 from secure_agg.plan import Plan
 from secure_agg.roster import Roster
 from secure_agg.shamir import split
-from secure_agg.thresholds import HONEST_INPUTS
 
 Shares = tuple[bytes, dict[int, bytes]]  # of a site's own seed, and of its seed with each of its peers
 
@@ -67,14 +66,6 @@ class Terms:
     @property
     def peers(self) -> tuple[int, ...]:
         return tuple(user for user in self.users if user != self.own)
-
-    @property
-    def apart_min(self) -> int:
-        """By how many sites two cohorts of one question must differ: their difference is a sum as well.
-
-        More than the specification asks for: of ``cohort_min`` sites all but one could be colluders.
-        """
-        return max(self.plan.cohort_min, self.plan.colluding + HONEST_INPUTS)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,14 @@ def colluding_default(count: int) -> int:
     return max(-(-count // 3) - 1, 0)
 
 
+def apart_min(colluding: int, cohort_min: int) -> int:
+    """By how many sites two cohorts of one question must differ, each way: a difference of sums is a sum.
+
+    More than the specification asks for: of ``cohort_min`` sites all but one could be colluders.
+    """
+    return max(cohort_min, colluding + HONEST_INPUTS)
+
+
 def threshold(count: int, colluding: int, cohort_min: int) -> int:
     """Signatures, shares and survivors needed among ``count`` sites of a round.
 

@@ -13,7 +13,7 @@ from fl_jobs.errors import ModelFileError, RunInterruptedError
 from fl_jobs.flare.journal import RunFolder
 from secure_agg.errors import SecureAggregationError
 from secure_agg.plan import Plan
-from secure_agg.thresholds import HONEST_INPUTS
+from secure_agg.thresholds import apart_min
 
 FROZEN = Path("FROZEN")
 
@@ -71,7 +71,7 @@ class Cohorts:
 
 def _apart(plan: Plan) -> int:
     """By how many sites two cohorts of one question must differ before the sites answer both."""
-    return max(plan.cohort_min, plan.colluding + HONEST_INPUTS)
+    return apart_min(plan.colluding, plan.cohort_min)
 
 
 def _question(plan: Plan, model_hash: bytes) -> str:

@@ -1,76 +1,20 @@
 """A site that dies between any two lines and is started again masks nothing twice and signs one list."""
 
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import secure_agg
 from secure_agg import client_round, messages
 from secure_agg.errors import SecureAggregationError
 from secure_agg.ledger import open_ledger
 from secure_agg.state import open_state
 from tests.secure_agg.cohort import MODEL_HASH, Cohort, name_of
 from tests.secure_agg.hostile import Hostile
+from tests.secure_agg.power_cuts import Cut, FailingVault, PowerCutError
 
 A, B, C, D = NAMES = tuple(name_of(index) for index in range(4))
 CUTS = int(os.environ.get("CONSILIUM_SECAGG_N", "2000")) // 20  # every line from 20,000 on
-PACKAGE = str(Path(secure_agg.__file__).parent)
-
-
-class PowerCutError(Exception):
-    """The process ends here."""
-
-
-class Cut:
-    """Ends the process at line event number ``at`` of the package; counts them when ``at`` is None."""
-
-    def __init__(self, at=None):
-        self.at, self.count = at, 0
-
-    def _trace(self, frame, event, argument):
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        if event == "line":
-            self.count += 1
-            if self.count == self.at:
-                raise PowerCutError
-        return self._trace
-
-    def __enter__(self):
-        self._before = sys.gettrace()
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *about):
-        sys.settrace(self._before)
-
-
-class FailingVault:
-    """Fails at write number ``at``: before it (``"before"``) or once it is durable (``"after"``)."""
-
-    def __init__(self, real, at, when):
-        self.key, self._real, self._at, self._when, self.writes = real.key, real, at, when, 0
-
-    def read_state(self):
-        return self._real.read_state()
-
-    def write_state(self, data):
-        self._do(lambda: self._real.write_state(data))
-
-    def update_ledger(self, change):
-        self._do(lambda: self._real.update_ledger(change))
-
-    def _do(self, write):
-        self.writes += 1
-        number = self.writes
-        if (number, self._when) == (self._at, "before"):
-            raise PowerCutError
-        write()
-        if (number, self._when) == (self._at, "after"):
-            raise PowerCutError
 
 
 @pytest.fixture

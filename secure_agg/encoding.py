@@ -20,6 +20,7 @@ _WORD: Final[dict[int, np.dtype[Any]]] = {32: np.dtype("<u4"), 64: np.dtype("<u8
 _SIGNED: Final[dict[int, np.dtype[Any]]] = {32: np.dtype("<i4"), 64: np.dtype("<i8")}
 _LANE: Final = np.dtype("<u8")
 _SCALE: Final = float(2**STATISTIC_BITS)
+_HUGE_PAGE_BYTES: Final = 2 * 1024 * 1024
 _STATISTIC_MAX: Final = 2**52  # exact in a float, and a thousand sites of it fit a word
 Seeds = Sequence[tuple[bytes, int]]
 Array = NDArray[Any]
@@ -41,7 +42,7 @@ def encode_masked(
         raise SecureAggregationError("E_WEIGHT_RANGE", limit=plan.weight_max)
     _check_names(plan, tensors, statistics)
     words = [_statistic(name, statistics[name]) for name in plan.statistics]
-    vector = np.zeros(plan.vector_bytes, np.uint8)
+    vector = _fresh(plan.vector_bytes)
     main, lane = _lanes(plan, vector)
     streams, encoder, at = Masks(masks), _Encoder(plan, weight), 0
     for item in plan.fields:
@@ -143,7 +144,7 @@ class Accumulator:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._total = np.zeros(plan.vector_bytes, np.uint8)
+        self._total = _fresh(plan.vector_bytes)
 
     def add(self, vector: NDArray[np.uint8]) -> None:
         """Add a site's vector. Raises E_DECODE for another length or type."""
@@ -164,6 +165,15 @@ class Accumulator:
         named = lane[LANE_WORDS:].view(_SIGNED[64]).astype(np.float64) / _SCALE
         statistics = dict(zip(self._plan.statistics, named.tolist(), strict=True))
         return Aggregate(self._plan, participants, weight, clipped, norm2 / _SCALE, statistics, main)
+
+
+def _fresh(size: int) -> NDArray[np.uint8]:
+    """Zeros from a huge page on: a thousand page faults cost a sixth of masking a million numbers."""
+    if size < _HUGE_PAGE_BYTES:
+        return np.zeros(size, np.uint8)
+    room = np.zeros(size + 2 * _HUGE_PAGE_BYTES, np.uint8)  # what is not touched takes no memory
+    start = -room.ctypes.data % _HUGE_PAGE_BYTES
+    return room[start : start + size]
 
 
 def _lanes(plan: Plan, vector: NDArray[np.uint8]) -> tuple[Array, Array]:

@@ -227,3 +227,13 @@ def test_a_strided_vector_is_added_like_its_copy():
     total = Accumulator(plan)
     total.add(np.repeat(vector, 2)[::2])
     assert total.decode().sums()["x"].tolist() == [3] * 4
+
+
+@pytest.mark.parametrize("numbers", [(1 << 19) - 9, (1 << 19) - 8, 1 << 20])
+def test_a_large_vector_begins_on_a_huge_page(numbers):
+    plan = plan_of(one("float32", (numbers,)), ring=32)
+    vector = encode_masked(plan, {"x": np.full(numbers, 0.5, np.float32)}, 1024, {}, [])
+    assert vector.nbytes == plan.vector_bytes
+    assert vector.flags.c_contiguous
+    assert vector.nbytes < 1 << 21 or vector.ctypes.data % (1 << 21) == 0
+    assert np.all(vector[: plan.main_bytes].view("<u4") == 1 << 27)

@@ -24,7 +24,8 @@ class FileVault:
         self._state = self._folder / f"{run_id}-e{epoch}.state"
         self._ledger = self._folder / "ledger"
         for old in self._folder.glob(f"{run_id}-e*.state"):
-            if old != self._state:
+            # a later epoch stays: a server that starts an old one again must not cost the site its keys
+            if int(old.stem.rpartition("-e")[2]) < epoch:
                 old.unlink(missing_ok=True)
         self.key = self._read_key()
 

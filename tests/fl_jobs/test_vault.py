@@ -39,6 +39,9 @@ def test_a_new_epoch_forgets_the_keys_of_the_old_one_and_keeps_the_ledger(tmp_pa
     assert second.read_state() is None
     assert first.read_state() is None
     assert other.read_state() == b"another run"
+    second.write_state(b"new")
+    FileVault(tmp_path, run_id="run", epoch=1)
+    assert second.read_state() == b"new"
     kept = []
     second.update_ledger(lambda before: kept.append(before) or b"x")
     assert kept == [b"ledger"]

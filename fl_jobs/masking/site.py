@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-from secure_agg.client import Client
-
 from fl_jobs.errors import SharedStateError
 from fl_jobs.masking.plans import accept_plan
 from fl_jobs.messages import Contribution, MaskedContribution, TaskOrder
 from fl_jobs.packaging.spec import RunSpec
+from secure_agg.client import Client
 from secure_agg.identity import Identity, Trust, fingerprint
 from secure_agg.model_hash import model_hash
 from secure_agg.plan import Plan

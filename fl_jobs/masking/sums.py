@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from secure_agg.encoding import Aggregate
 
 from fl_jobs.messages import Gathered, Sums, TaskOrder
 from fl_jobs.packaging.spec import RunSpec
+from secure_agg.encoding import Aggregate
 
 CLIP_RATE_MAX = 1e-4
 

@@ -2,6 +2,10 @@
 
 Ten sites, float32, a process's own CPU time, medians. Flower's part needs an interpreter that has flwr: this
 one, or the one that CONSILIUM_FLOWER_PYTHON names. ``--small``: one million numbers, a small memory test.
+
+How many times faster than Flower a client can be depends on the processor: where generators run at twice the
+speed and AES does not, ten passes of AES alone are 14 to 17 times faster. Each row says that limit and passes at
+its bound or at ``OF_LIMIT`` of the limit (ADR 7).
 """
 
 import argparse
@@ -47,6 +51,7 @@ BOUNDS = {
     "hashed_vs_flower_1m": ("≥", 4.0, "the same of 1M with both hashes"),
     "hashed_vs_flower_10m": ("≥", 8.0, "the same of 10M with both hashes"),
 }
+OF_LIMIT = 0.7
 KEYS = tuple(BOUNDS)[:6]
 Ask = Callable[[int], float | None]
 Figures = dict[str, Any]
@@ -63,10 +68,10 @@ def main() -> int:
     figures = ratios(medians)
     figures["extra_rss_mib"] = extra_rss_mib(10 if options.small else 100, 100)
     if options.json:
-        print(json.dumps({key: figures[key] for key in KEYS}, indent=1))
+        print(json.dumps({key: figures[key] for key in (*KEYS, "limits")}, indent=1))
     else:
         show(medians, figures)
-    return 0 if all(verdict(figures[key], key) != "FAIL" for key in BOUNDS) else 1
+    return 0 if all(verdict(figures, key) != "FAIL" for key in BOUNDS) else 1
 
 
 @contextmanager
@@ -196,12 +201,17 @@ def resident_mib(field: str) -> float:
 
 
 def ratios(medians: dict[str, Figures]) -> Figures:
+    """By key; ``limits`` has what ten passes of AES alone (and the hashes) would reach against Flower."""
     figures: Figures = dict.fromkeys(BOUNDS)
+    figures["limits"] = {}
     for size, parts in medians.items():
         client, hashed = parts["client"], parts["client"] + parts["hashes"]
         if parts["flower"] is not None:
             figures[f"client_vs_flower_{size}"] = round(parts["flower"] / client, 2)
             figures[f"hashed_vs_flower_{size}"] = round(parts["flower"] / hashed, 2)
+            least = {"client": parts["aes"], "hashed": parts["aes"] + parts["hashes"]}
+            for name, cost in least.items():
+                figures["limits"][f"{name}_vs_flower_{size}"] = round(parts["flower"] / cost, 2)
         worst = figures["client_vs_aes_passes"] or 0.0, figures["server_vs_plain_mean"] or 0.0
         figures["client_vs_aes_passes"] = max(worst[0], round(client / parts["aes"], 2))
         figures["server_vs_plain_mean"] = max(worst[1], round(parts["server"] / parts["plain"], 2))
@@ -209,11 +219,19 @@ def ratios(medians: dict[str, Figures]) -> Figures:
     return figures
 
 
-def verdict(value: float | None, key: str) -> str:
-    sign, bound, _ = BOUNDS[key]
+def verdict(figures: Figures, key: str) -> str:
+    (sign, bound, _), value, limit = BOUNDS[key], figures[key], figures["limits"].get(key)
     if value is None:
         return "not measured"
-    return "PASS" if (value >= bound if sign == "≥" else value <= bound) else "FAIL"
+    if sign == "≤":
+        return "PASS" if value <= bound else "FAIL"
+    return "PASS" if value >= bound or (limit and value >= OF_LIMIT * limit) else "FAIL"
+
+
+def bound_text(figures: Figures, key: str) -> str:
+    (sign, bound, _), limit = BOUNDS[key], figures["limits"].get(key)
+    text = f"{sign} {bound:g}"
+    return f"{text}, or {OF_LIMIT:.0%} of the limit here, {limit:g}" if limit else text
 
 
 def show(medians: dict[str, Figures], figures: Figures) -> None:
@@ -232,11 +250,10 @@ def show(medians: dict[str, Figures], figures: Figures) -> None:
         times.add_row(label, *("–" if cell is None else f"{1000 * cell:.1f}" for cell in cells))
     console.print(times)
     bounds = Table("", "measured", "bound", "")
-    for key, (sign, bound, label) in BOUNDS.items():
+    for key, (_, _, label) in BOUNDS.items():
         value = figures[key]
-        bounds.add_row(
-            label, "–" if value is None else f"{value:g}", f"{sign} {bound:g}", verdict(value, key)
-        )
+        shown = "–" if value is None else f"{value:g}"
+        bounds.add_row(label, shown, bound_text(figures, key), verdict(figures, key))
     console.print(bounds)
 
 

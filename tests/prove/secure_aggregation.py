@@ -7,20 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.bench.secure_agg import KEYS, bound_text, verdict
 from tests.prove.kill_campaign import campaign
 from tests.prove.proof import Proof
 from tests.prove.running import FOLDER, REPOSITORY
 
 MESSAGES = {True: 200_000, False: 5_000}
 KILLS = {True: 50, False: 6}
-BENCH_BOUNDS = {
-    "client_vs_flower_1m": ("≥", 8.0),
-    "client_vs_flower_10m": ("≥", 15.0),
-    "client_vs_aes_passes": ("≤", 4.0),
-    "server_vs_plain_mean": ("≤", 2.5),
-    "upload_vs_float32": ("≤", 1.001),  # the four words of statistics and the padding
-    "extra_rss_mib": ("≤", 16.0),
-}
 
 
 def prove(*, full: bool, only: list[str]) -> int:
@@ -60,19 +53,18 @@ def bench(proof: Proof, *, full: bool) -> None:
     command = [sys.executable, "-m", "tests.bench.secure_agg", "--json", *([] if full else ["--small"])]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     figures = json.loads(done.stdout[done.stdout.index("{") :])
-    for name, (sign, bound) in BENCH_BOUNDS.items():
-        value = figures[name]
+    for name in KEYS:
+        value, bound = figures[name], bound_text(figures, name)
         if value is None:
-            what = "not measured: needs Flower, or the full size"
-            proof.check("2", name, what, f"{sign} {bound}", not full)
+            proof.check("2", name, "not measured: needs Flower, or the full size", bound, not full)
             continue
-        proof.check("2", name, value, f"{sign} {bound}", value >= bound if sign == "≥" else value <= bound)
+        proof.check("2", name, value, bound, verdict(figures, name) == "PASS")
 
 
 def real_runs(proof: Proof) -> None:
     done = pytest("tests/e2e/test_masked_run.py", "-v", CONSILIUM_KILL_STEPS="all")
-    for name, verdict in re.findall(r"::(test_\S+) (PASSED|FAILED|ERROR)", done.stdout):
-        proof.check("3", name.removeprefix("test_").replace("_", " "), verdict, "PASSED", verdict == "PASSED")
+    for name, outcome in re.findall(r"::(test_\S+) (PASSED|FAILED|ERROR)", done.stdout):
+        proof.check("3", name.removeprefix("test_").replace("_", " "), outcome, "PASSED", outcome == "PASSED")
     proof.check("3", "all of them", last_line(done), "0 failed", done.returncode == 0)
 
 

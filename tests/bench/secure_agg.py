@@ -4,8 +4,8 @@ Ten sites, float32, a process's own CPU time, medians. Flower's part needs an in
 one, or the one that CONSILIUM_FLOWER_PYTHON names. ``--small``: one million numbers, a small memory test.
 
 How many times faster than Flower a client can be depends on the processor: where generators run at twice the
-speed and AES does not, ten passes of AES alone are 14 to 17 times faster. Each row says that limit and passes at
-its bound or at ``OF_LIMIT`` of the limit (ADR 7).
+speed and AES does not, ten passes of AES alone are 14 to 17 times faster. Each row says that limit and passes
+at its bound or at ``OF_LIMIT`` of the limit (ADR 7).
 """
 
 import argparse

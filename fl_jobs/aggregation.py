@@ -18,11 +18,18 @@ Fold = Callable[[TensorMap, Sums], TensorMap]
 
 
 def fold_mean(previous: TensorMap, sums: Sums) -> TensorMap:
-    """The weighted mean; ``previous`` is not used."""
+    """The weighted mean; ``previous`` is not used.
+
+    A running variance of a normalisation layer arrives as second moment beside its mean: the square of the
+    common mean is taken off, which leaves the mean of variances plus the variance of means.
+    """
     del previous
-    return {
-        name: np.asarray(value / sums.weights[name], dtype=np.float32) for name, value in sums.tensors.items()
-    }
+    means = {name: value / sums.weights[name] for name, value in sums.tensors.items()}
+    for name in means:
+        beside = name.removesuffix("running_var") + "running_mean"
+        if name.endswith("running_var") and beside in means:
+            means[name] = np.maximum(means[name] - means[beside] ** 2, 0.0)
+    return {name: np.asarray(value, dtype=np.float32) for name, value in means.items()}
 
 
 def load_fold(algorithm: str) -> Fold:

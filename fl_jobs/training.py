@@ -4,11 +4,13 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fl_jobs.algorithms.base import PersonalAlgorithm
+from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm, Stage
+from fl_jobs.augmentation import augment
 from fl_jobs.errors import FLJobError
 
 
@@ -41,48 +43,99 @@ class _Batches:
 
 
 def train_phase(
-    algorithm: PersonalAlgorithm, phase: str, cases: Cases, *, seed: int, words: tuple[str | int, ...]
+    algorithm: PersonalAlgorithm,
+    phase: str,
+    cases: Cases,
+    *,
+    seed: int,
+    words: tuple[str | int, ...],
+    progress: float = 0.0,
 ) -> Trained:
     """Train in place for one round of ``phase``; steps depend on the number of cases only, not on the arm.
 
-    The order of the cases follows from ``seed`` and ``words`` (site, round), so arms see the same batches.
-    The optimiser is new in each round: a resumed run equals an uninterrupted one. Raises FLJobError when the
-    loss is not finite.
+    The order of the cases follows from ``seed`` and ``words`` (site, round), so arms see the same batches;
+    an algorithm's own noise is drawn from another stream. ``progress`` (0 to 1) is the share of the run's
+    rounds done before, for the schedule. Optimisers are new in each round: a resumed run equals an
+    uninterrupted one. Raises FLJobError when the loss is not finite.
     """
     settings = algorithm.hyper_parameters
-    size, rate = int(settings["batch_size"]), float(settings["learning_rate"])
+    batches = _Batches(cases, int(settings["batch_size"]))
     algorithm.phase = phase
+    algorithm.class_weight_C = _class_weights(cases.y, algorithm.head.out_features, settings)
     algorithm.train()
-    algorithm.begin_round(_Batches(cases, size))
-    groups = [
-        {"params": group["params"], "lr": rate * group["rate"]} for group in algorithm.param_groups(phase)
-    ]
-    optimiser = torch.optim.Adam(groups)
-    loss_sum, seen, steps = 0.0, 0, 0
+    algorithm.begin_round(batches)
+    done: list[Trained] = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(seed, *words))
-        for _ in range(int(settings["local_epochs"])):
-            for rows in torch.split(torch.randperm(len(cases.y)), size):
-                loss = algorithm.loss(_turned(cases.x[rows]), cases.y[rows])
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                loss_sum, seen, steps = loss_sum + loss.item() * len(rows), seen + len(rows), steps + 1
-    if not math.isfinite(loss_sum):
+        torch.manual_seed(_seed(seed, *words, "noise"))
+        for stage in algorithm.stages():
+            own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
+            order = torch.Generator().manual_seed(_seed(seed, *own))
+            done.append(_train_stage(algorithm, stage, cases, order, progress))
+    algorithm.end_round(batches)
+    result = Trained(sum(t.loss_sum for t in done), sum(t.cases for t in done), sum(t.steps for t in done))
+    if not math.isfinite(result.loss_sum):
         raise FLJobError(
             "Training diverged: the loss is not finite. Lower the learning rate and start again."
         )
-    return Trained(loss_sum, seen, steps)
+    return result
 
 
-def _turned(x: Tensor) -> Tensor:
-    """Images of a batch are mirrored at random; other inputs stay."""
-    if x.dtype != torch.uint8:
-        return x
-    for axis in (-1, -2):
-        mirror = torch.rand(len(x)) < 0.5
-        x = torch.where(mirror.view(-1, 1, 1, 1), x.flip(axis), x)
-    return x
+def _train_stage(
+    algorithm: PersonalAlgorithm, stage: Stage, cases: Cases, order: torch.Generator, progress: float
+) -> Trained:
+    """What no group of the stage holds is frozen, so that no gradient is computed for it."""
+    settings = algorithm.hyper_parameters
+    algorithm.stage = stage.name
+    groups = algorithm.param_groups(stage.name)
+    trained = [parameter for group in groups for parameter in group["params"]]
+    flags = {parameter: parameter.requires_grad for parameter in algorithm.parameters()}
+    for parameter in flags:
+        parameter.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    optimiser = _optimiser(groups, settings, progress)
+    size, limit, mode = int(settings["batch_size"]), float(settings["clip_norm"]), settings["augmentation"]
+    losses: list[Tensor] = []
+    for _ in range(int(settings["local_epochs"]) if stage.epochs is None else stage.epochs):
+        for rows in torch.split(torch.randperm(len(cases.y), generator=order), size):
+            loss = algorithm.loss(augment(cases.x[rows], mode, order), cases.y[rows])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if limit:
+                torch.nn.utils.clip_grad_norm_(trained, limit)
+            optimiser.step()
+            losses.append(loss.detach() * len(rows))
+    for parameter, flag in flags.items():
+        parameter.requires_grad_(flag)
+    epochs = int(settings["local_epochs"]) if stage.epochs is None else stage.epochs
+    return Trained(
+        float(torch.stack(losses).double().sum()) if losses else 0.0, epochs * len(cases.y), len(losses)
+    )
+
+
+def _optimiser(groups: list[dict[str, Any]], settings: Any, progress: float) -> torch.optim.Optimizer:
+    rate = float(settings["learning_rate"])
+    if settings["schedule"] == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * progress))
+    ready = [
+        {
+            "params": group["params"],
+            "lr": rate * group.get("rate", 1.0),
+            "weight_decay": group.get("weight_decay", float(settings["weight_decay"])),
+        }
+        for group in groups
+    ]
+    if settings["optimiser"] == "sgd":
+        return torch.optim.SGD(ready, fused=True)
+    return torch.optim.Adam(ready)
+
+
+def _class_weights(y: Tensor, classes: int, settings: Any) -> Tensor | None:
+    """Cases ÷ (labels present × cases of the label), as scikit-learn balances; None for equal weights."""
+    if settings["class_weights"] != "balanced":
+        return None
+    counts_C = torch.bincount(y, minlength=classes).float()
+    return torch.where(counts_C > 0, len(y) / ((counts_C > 0).sum() * counts_C.clamp(min=1)), 0.0)
 
 
 def _seed(seed: int, *words: str | int) -> int:

@@ -1,78 +1,78 @@
 """What an algorithm must say: what leaves the site, what it minimises, how sums become an aggregate."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fl_jobs.aggregation import Fold, fold_mean
+from fl_jobs.algorithms.parts import Parts
 from fl_jobs.errors import SharedStateError
 from fl_jobs.packaging.spec import Lane
 from fl_jobs.split_model import SplitModel
 
 TRAIN = "train"
+Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-class PersonalAlgorithm(nn.Module):
-    """A split model together with one algorithm's extra parts.
+@dataclass(frozen=True)
+class Stage:
+    """One part of a site's round. ``epochs`` None: as many passes as the run says."""
 
-    Floating-point tensors under ``shared_prefixes`` leave the site. All others belong to the site and are
-    written to its own disk only. ``phase`` is set by the loop before a phase begins.
-    """
+    name: str
+    epochs: int | None = None
 
-    shared_prefixes: ClassVar[tuple[str, ...]] = ("base.", "head.")
+
+class PersonalAlgorithm(Parts):
+    """A split model and one algorithm's extra parts; the loop sets ``phase``, ``stage``, ``class_weight_C``."""
+
     fold: ClassVar[Fold] = staticmethod(fold_mean)  # the catalog names it for the torch-free server
 
-    def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, float]) -> None:
+    def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, Any]) -> None:
         super().__init__()
         self.base, self.head, self.scaler = model.base, model.head, model.scaler
         self.hyper_parameters = hyper_parameters
-        self.phase = TRAIN
+        self.phase, self.stage = TRAIN, TRAIN
+        self.class_weight_C: Tensor | None = None
 
     def phases(self) -> tuple[str, ...]:
         """One-off phases in order, then "train"."""
         return (TRAIN,)
 
-    def param_groups(self, phase: str) -> list[dict[str, Any]]:
-        """Groups for the optimiser; ``rate`` multiplies the learning rate of a group."""
-        del phase
-        return [{"params": [p for p in self.parameters() if p.requires_grad], "rate": 1.0}]
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of a round of the current phase, in order; each has an optimiser of its own."""
+        return (Stage(self.phase),)
 
-    def begin_round(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def param_groups(self, stage: str) -> list[dict[str, Any]]:
+        """Groups for the optimiser; ``rate`` multiplies the learning rate. What is in none is frozen."""
+        del stage
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def begin_round(self, batches: Batches) -> None:
         """Run after the aggregate is loaded, before local training; ``batches`` are all training cases."""
+
+    def end_round(self, batches: Batches) -> None:
+        """Run after local training, before anything leaves or is kept."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits_BC; in eval mode the same input gives the same output."""
-        logits_BC: Tensor = self.head(self.base(self.scaler(x)))
-        return logits_BC
+        return self.head(self.base(self.scaler(x)))  # type: ignore[no-any-return]
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
         """Return the scalar that local training minimises."""
-        return functional.cross_entropy(self(x), y_B)
+        return self.cross_entropy(self(x), y_B)
+
+    def cross_entropy(self, logits_BC: Tensor, y_B: Tensor) -> Tensor:
+        return functional.cross_entropy(logits_BC, y_B, weight=self.class_weight_C)
 
     def sums(self) -> dict[str, tuple[Tensor, Lane]]:
         """What leaves in the current phase: value and the lane it is weighted with."""
-        return {name: (value, "samples") for name, value in self.shared_state().items()}
+        return self.shared_sums()
 
     def receive(self, phase: str, aggregate: Mapping[str, Tensor]) -> None:
-        """Load the aggregate of a phase. Raises SharedStateError unless names and shapes agree exactly."""
-        expected = self.shared_state()
-        if phase != TRAIN or {n: v.shape for n, v in expected.items()} != {
-            n: v.shape for n, v in aggregate.items()
-        }:
-            raise SharedStateError(
-                "The aggregate does not fit this model. Start the run again from its start."
-            )
-        self.load_state_dict(dict(aggregate), strict=False)
-
-    def shared_state(self) -> dict[str, Tensor]:
-        """A view of the tensors that leave the site in "train"."""
-        return {k: v for k, v in self.state_dict().items() if self._is_shared(k, v)}
-
-    def personal_state(self) -> dict[str, Tensor]:
-        """A view of the tensors that stay at the site; together with the shared ones they are the model."""
-        return {k: v for k, v in self.state_dict().items() if not self._is_shared(k, v)}
-
-    def _is_shared(self, name: str, value: Tensor) -> bool:
-        return name.startswith(self.shared_prefixes) and value.is_floating_point()
+        """Load the aggregate of a phase. Raises SharedStateError unless it fits exactly."""
+        if phase != TRAIN:
+            raise SharedStateError(f"This algorithm has no phase “{phase}”. Submit the run again.")
+        self.load_shared(aggregate)

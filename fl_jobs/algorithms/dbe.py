@@ -6,14 +6,13 @@ that phase (the authors' moving average starts at zero and is scaled down on sma
 late starts with the offset zero. Shape suffixes: B = batch, K = feature, C = class.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
+from fl_jobs.algorithms.base import TRAIN, Batches, PersonalAlgorithm
 from fl_jobs.errors import SharedStateError
 from fl_jobs.packaging.spec import Lane
 from fl_jobs.split_model import SplitModel
@@ -27,7 +26,7 @@ class DBE(PersonalAlgorithm):
     ``kappa`` 0 leaves only the offset; with ``offset_rate`` 0 as well this is FedAvg.
     """
 
-    def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, float]) -> None:
+    def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, Any]) -> None:
         super().__init__(model, hyper_parameters)
         features = model.head.in_features
         self.offset_K = nn.Parameter(torch.zeros(features))
@@ -37,14 +36,14 @@ class DBE(PersonalAlgorithm):
     def phases(self) -> tuple[str, ...]:
         return (FEATURE_MEAN, TRAIN)
 
-    def param_groups(self, phase: str) -> list[dict[str, Any]]:
+    def param_groups(self, stage: str) -> list[dict[str, Any]]:
         model = [*self.base.parameters(), *self.head.parameters()]
-        groups: list[dict[str, Any]] = [{"params": model, "rate": 1.0}]
-        if phase == TRAIN:
+        groups: list[dict[str, Any]] = [{"params": model}]
+        if stage == TRAIN:
             groups.append({"params": [self.offset_K], "rate": self.hyper_parameters["offset_rate"]})
         return groups
 
-    def begin_round(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def begin_round(self, batches: Batches) -> None:
         del batches
         self.seen_sum_K.zero_()
         self.seen = 0
@@ -58,8 +57,8 @@ class DBE(PersonalAlgorithm):
         if self.phase == FEATURE_MEAN:
             self.seen_sum_K += features_BK.detach().double().sum(dim=0)
             self.seen += len(features_BK)
-            return functional.cross_entropy(self.head(features_BK), y_B)
-        fit = functional.cross_entropy(self.head(features_BK + self.offset_K), y_B)
+            return self.cross_entropy(self.head(features_BK), y_B)
+        fit = self.cross_entropy(self.head(features_BK + self.offset_K), y_B)
         # The batch mean (momentum 1 in the authors' code), before the offset; half the mean over K.
         drift_K = features_BK.mean(dim=0) - self.common_mean_K
         loss: Tensor = fit + self.hyper_parameters["kappa"] * 0.5 * drift_K.square().mean()

@@ -8,6 +8,7 @@ import torch
 
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.algorithms.build import describe_tensors, initial_sha256
+from fl_jobs.catalog import check_masking
 from fl_jobs.data import DataPart, load_part
 from fl_jobs.errors import DataError, SharedStateError, SpecError
 from fl_jobs.evaluation import predict_probabilities, validation_sums
@@ -31,6 +32,7 @@ class SiteSession:
         self, spec: RunSpec, *, run_id: str, site: str, site_home: Path, share_site_metrics: bool
     ) -> None:
         torch.set_num_threads(1)
+        check_masking(spec.algorithm, secure_aggregation=spec.policy.secure_aggregation)
         if tuple(spec.tensors) != describe_tensors(spec):
             raise SpecError(
                 "The run declares other tensors than this version of its algorithm sends. "
@@ -83,7 +85,10 @@ class SiteSession:
     def train(self, algorithm: PersonalAlgorithm, phase: str, number: int) -> Trained:
         """One round of local training; all arms see the same batches in round ``number``."""
         words = (self.site, phase, number)
-        return train_phase(algorithm, phase, self.training_cases, seed=self.spec.seed, words=words)
+        progress = max(number - 1, 0) / self.spec.rounds
+        return train_phase(
+            algorithm, phase, self.training_cases, seed=self.spec.seed, words=words, progress=progress
+        )
 
     def measure_validation(self, algorithm: PersonalAlgorithm) -> dict[str, float]:
         probabilities = predict_probabilities(algorithm, torch.from_numpy(self.validation.x))

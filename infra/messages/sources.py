@@ -17,6 +17,7 @@ _CALLS = {
     "_": (0,), "_t": (0,), "gettext": (0,), "gettext_lazy": (0,),
     "_table": (0,),  # infra.settings.base: titles of the tables
     "HyperParameter": (1, 6), "Algorithm": (1, 3), "Model": (1, 3),  # fl_jobs.catalog: title, help or summary
+    "Choice": (1, 2, 4),  # title, what the options are called, help
 }  # fmt: skip
 _PLURAL_CALLS = {"ngettext", "ngettext_lazy"}
 _STRING = r"u?(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
@@ -44,7 +45,7 @@ _THEME: tuple[Message, ...] = (
 def read_portal() -> dict[Message, str]:
     """The portal's sentences and the file that says each first."""
     found: dict[Message, str] = {}
-    for pattern in (f"platform_web/{PYTHON}", "infra/settings/*.py", "fl_jobs/catalog.py"):
+    for pattern in (f"platform_web/{PYTHON}", "infra/settings/*.py", "fl_jobs/catalog/*.py"):
         _collect(found, pattern, _in_python)
     _collect(found, f"platform_web/{HTML}", _in_django)
     return dict.fromkeys(_THEME, "unfold") | found
@@ -69,12 +70,19 @@ def _in_python(text: str) -> Iterator[Message]:
     for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
         function = node.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        words = [argument.value if isinstance(argument, ast.Constant) else None for argument in node.args]
-        if name in _PLURAL_CALLS and isinstance(words[0], str) and isinstance(words[1], str):
-            yield words[0], words[1]
+        words = [_words(argument) for argument in node.args]
+        if name in _PLURAL_CALLS and words[0] and words[1]:
+            yield words[0][0], words[1][0]
         for position in _CALLS.get(name, ()):
-            if position < len(words) and isinstance(word := words[position], str) and word:
+            for word in words[position] if position < len(words) else ():
                 yield word, ""
+
+
+def _words(argument: ast.expr) -> list[str]:
+    """The sentence of a string, the sentences of a dictionary's values."""
+    values = argument.values if isinstance(argument, ast.Dict) else [argument]
+    found = [value.value for value in values if isinstance(value, ast.Constant)]
+    return [word for word in found if isinstance(word, str) and word]
 
 
 def _in_django(text: str) -> Iterator[Message]:

@@ -14,6 +14,7 @@ from fl_jobs.errors import SpecError
 from fl_jobs.packaging.spec import COHORT_MIN, NAME_PATTERN, HyperValue, TaskSpec
 from platform_web.training.models import Study
 from platform_web.training.services import RunRequest
+from platform_web.training.setting_fields import setting_field
 
 KINDS = [("tabular", _("Table (CSV)")), ("image", _("Images")), ("text", _("Texts"))]
 NAME_HELP = _("Small letters, digits and hyphens.")
@@ -201,24 +202,14 @@ class RunForm(forms.Form):
         )
 
     def _add(
-        self, prefix: str, select: str, owner: str, settings: tuple[catalog.HyperParameter, ...], kind: str
+        self, prefix: str, select: str, owner: str, settings: tuple[catalog.Setting, ...], kind: str
     ) -> None:
         for setting in settings:
             name = prefix + setting.name
             if name in self.fields:  # the same setting in several algorithms
                 self.parts[name] = (select, f"{self.parts[name][1]} {owner}")
                 continue
-            whole = setting.type is int
-            field_type: Any = forms.IntegerField if whole else forms.FloatField
-            self.fields[name] = field_type(
-                label=_t(setting.title),
-                required=False,
-                min_value=setting.minimum,
-                max_value=setting.maximum,
-                initial=setting.default_for(kind),
-                help_text=f"{_t(setting.help)} {setting.minimum:g} – {setting.maximum:g}.",
-                widget=forms.NumberInput(attrs={"step": "1" if whole else "any"}),
-            )
+            self.fields[name] = setting_field(setting, kind)
             self.parts[name] = (select, owner)
 
     def settings_fields(self) -> Iterator[dict[str, Any]]:
@@ -271,7 +262,7 @@ class RunForm(forms.Form):
         return {
             name.removeprefix(prefix): values[name]
             for name, (_select, owners) in self.parts.items()
-            if name.startswith(prefix) and owner in owners.split() and values.get(name) is not None
+            if name.startswith(prefix) and owner in owners.split() and values.get(name) not in (None, "")
         }
 
     def request(self) -> RunRequest:

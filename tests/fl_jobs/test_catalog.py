@@ -4,13 +4,13 @@ from importlib import import_module
 
 import pytest
 
-from fl_jobs.catalog import ALGORITHMS, MODELS, validate_hyper_parameters, validate_model
+from fl_jobs.catalog import ALGORITHMS, LOOP, MODELS, validate_hyper_parameters, validate_model
 from fl_jobs.errors import SpecError
 
 
 def test_defaults_are_filled_in_for_the_kind_of_task():
     values = validate_hyper_parameters("dbe", {}, "tabular")
-    assert set(values) == {"learning_rate", "batch_size", "local_epochs", "kappa", "offset_rate"}
+    assert set(values) == {setting.name for setting in LOOP} | {"kappa", "offset_rate"}
     assert values["batch_size"] == 16
 
 

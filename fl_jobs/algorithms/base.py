@@ -26,7 +26,7 @@ class Stage:
 
 
 class PersonalAlgorithm(Parts):
-    """A split model and one algorithm's extra parts; the loop sets ``phase``, ``stage``, ``class_weight_C``."""
+    """A split model and one algorithm's parts; the loop sets ``phase``, ``stage``, ``class_weight_C``."""
 
     fold: ClassVar[Fold] = staticmethod(fold_mean)  # the catalog names it for the torch-free server
 

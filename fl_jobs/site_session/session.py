@@ -12,11 +12,10 @@ from fl_jobs.catalog import check_masking
 from fl_jobs.data import DataPart, load_part
 from fl_jobs.errors import DataError, SharedStateError, SpecError
 from fl_jobs.evaluation import predict_probabilities, validation_sums
-from fl_jobs.messages import SYSTEM, VALIDATION, Contribution, TaskOrder, TensorMap
+from fl_jobs.messages import VALIDATION, Contribution, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
 from fl_jobs.site_session.arms import ArmModels, personal_part, to_numpy
 from fl_jobs.site_session.finish import finish
-from fl_jobs.site_session.footprint import Footprint
 from fl_jobs.site_session.store import PersonalStore
 from fl_jobs.training import Cases, Trained, train_phase
 
@@ -105,19 +104,17 @@ class SiteSession:
         return self._contribution(self._outgoing(arm, phase, algorithm), {}, None)
 
     def _train(self, order: TaskOrder) -> Contribution:
-        number, footprint = order.round_number, Footprint(order.tensors)
+        number = order.round_number
         sums, cells = self._validate(order, number - 1) if number > 1 else ({}, {})
         tensors: TensorMap = {}
         trained: dict[str, dict[str, float]] = {}
-        with footprint.measure():
-            for arm in self.spec.arms():
-                result, outgoing = self._train_arm(arm, order)
-                tensors |= outgoing
-                trained[arm] = {"train_loss": result.loss_sum / result.cases}
-                own = {"train_loss": result.loss_sum, "train_n": float(result.cases)}
-                sums[arm] = sums.get(arm, {}) | own
-        footprint.sent(tensors, self.spec)
-        return self._contribution(tensors, sums, cells | {"trained": trained | {SYSTEM: footprint.figures}})
+        for arm in self.spec.arms():
+            result, outgoing = self._train_arm(arm, order)
+            tensors |= outgoing
+            trained[arm] = {"train_loss": result.loss_sum / result.cases}
+            own = {"train_loss": result.loss_sum, "train_n": float(result.cases)}
+            sums[arm] = sums.get(arm, {}) | own
+        return self._contribution(tensors, sums, cells | {"trained": trained})
 
     def _train_arm(self, arm: Arm, order: TaskOrder) -> tuple[Trained, TensorMap]:
         """One round of one arm: what it did and what leaves. The personal part is on disk afterwards."""

@@ -5,23 +5,27 @@ import time
 import numpy as np
 import pytest
 
-from fl_jobs.masking.plans import vector_sizes
+from fl_jobs.flare.footprint import Footprint, payload_bytes
 from fl_jobs.messages import SYSTEM
 from fl_jobs.server_session import ServerSession
 from fl_jobs.site_session import SiteSession
-from fl_jobs.site_session.footprint import Footprint
 from tests.fl_jobs.sites import make_spec, tabular_home
 
 
-def first_round(tmp_path, *, share=True, masked=False):
-    spec = make_spec("fedavg", masked=masked)
+def first_round(tmp_path, *, share=True):
+    spec = make_spec("fedavg")
     home = tabular_home(tmp_path / "a")
     site = SiteSession(spec, run_id="run", site="a", site_home=home, share_site_metrics=share)
-    return spec, site.execute(ServerSession(spec).next_order())
+    order = ServerSession(spec).next_order()
+    footprint = Footprint(order.tensors)
+    with footprint.measure():
+        answer = site.execute(order)
+    footprint.add_to(answer, payload_bytes(answer.tensors))
+    return answer
 
 
 def test_a_round_says_what_it_cost(tmp_path):
-    _spec, answer = first_round(tmp_path)
+    answer = first_round(tmp_path)
     cost = answer.metrics["site"]["trained"][SYSTEM]
     assert cost["bytes_up"] == sum(value.nbytes for value in answer.tensors.values()) > 0
     assert cost["bytes_down"] == 0  # before round 1 there is no aggregate
@@ -29,14 +33,8 @@ def test_a_round_says_what_it_cost(tmp_path):
     assert 50 < cost["peak_memory_mb"] < 50_000
 
 
-def test_under_masks_the_masked_vector_is_what_leaves(tmp_path):
-    spec, answer = first_round(tmp_path, masked=True)
-    assert answer.metrics["site"]["trained"][SYSTEM]["bytes_up"] == max(vector_sizes(spec, "train"))
-
-
 def test_a_site_that_keeps_its_figures_keeps_its_cost(tmp_path):
-    _spec, answer = first_round(tmp_path, share=False)
-    assert answer.metrics["site"] is None
+    assert first_round(tmp_path, share=False).metrics["site"] is None
 
 
 def rapl(folder, *microjoules):

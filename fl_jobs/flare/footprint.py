@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fl_jobs.masking.plans import vector_sizes
-from fl_jobs.messages import TensorMap
-from fl_jobs.packaging.spec import RunSpec
+from fl_jobs.messages import SYSTEM, Contribution, TensorMap
 
 # Intel's and AMD's running average power limit: microjoules of a whole package, of all its processes; it
 # falls back to zero at max_energy_range_uj. Linux 5.10 and later let root alone read it.
@@ -16,7 +14,7 @@ RAPL = Path("/sys/class/powercap")
 
 
 class Footprint:
-    """Measures one round. ``figures`` is complete when the block of ``measure`` has ended."""
+    """Measures one order. ``figures`` is complete when the block of ``measure`` has ended."""
 
     def __init__(self, received: TensorMap, rapl: Path = RAPL) -> None:
         self._rapl = rapl
@@ -33,11 +31,11 @@ class Footprint:
         if energy_j is not None and after_j is not None and after_j >= energy_j:
             self.figures["package_energy_j"] = round(after_j - energy_j, 2)
 
-    def sent(self, tensors: TensorMap, spec: RunSpec) -> None:
-        """Note the size of the round's update as it leaves: a masked vector, or the tensors themselves."""
-        masked = spec.policy.secure_aggregation
-        size = max(vector_sizes(spec, "train")) if masked else payload_bytes(tensors)
-        self.figures["bytes_up"] = float(size)
+    def add_to(self, contribution: Contribution, bytes_up: int) -> None:
+        """Beside what each arm trained; nothing where the site's policy keeps its figures."""
+        trained = (contribution.metrics["site"] or {}).get("trained")
+        if trained is not None:
+            trained[SYSTEM] = self.figures | {"bytes_up": float(bytes_up)}
 
     def _energy_j(self) -> float | None:
         """Joules counted by all packages so far; None where they cannot be read."""

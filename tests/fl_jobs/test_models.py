@@ -185,6 +185,9 @@ def test_shared_statistics_are_pooled_as_if_all_cases_lay_in_one_place(name):
         x = inputs(spec.study.task, int(count), seed=index) // (index + 1)
         site.scaler.fit(inputs(spec.study.task, 4))  # the same scale, so that the sites' statistics differ
         train(site, x)
+        for module in site.modules():
+            if isinstance(module, SharedBatchNorm):
+                module.running_mean += 0.3 * index  # three steps alone part the sites too little
         sums = {key: value.detach().double().numpy() for key, (value, _) in site.sums().items()}
         assert sums.keys() == declared
         for key, value in sums.items():
@@ -201,7 +204,7 @@ def test_shared_statistics_are_pooled_as_if_all_cases_lay_in_one_place(name):
     for key, parts in variances.items():
         centres = np.stack(means[key.replace("running_var", "running_mean")])
         between = share @ (centres - share @ centres) ** 2
-        assert between.max() > 0
+        assert (between > 0.01 * share @ np.stack(parts)).any()  # else means of variances alone would pass
         np.testing.assert_allclose(aggregate[key], share @ np.stack(parts) + between, rtol=1e-3, atol=1e-5)
     sites[0].receive("train", {key: torch.from_numpy(value) for key, value in aggregate.items()})
     assert all(torch.isfinite(sites[0].eval()(inputs(spec.study.task))).flatten())

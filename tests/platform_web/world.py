@@ -217,7 +217,20 @@ def finish_line(sites, *, round_number=8, shared=None, keeps=()):
 def _site_finish(name, index, round_number, shared, *, kept):
     values = {"local": 0.912 + index / 200, "global": 0.925, "tuned": 0.934, "personal": 0.951 - index / 300}
     cells = {
-        arm: {"accuracy": value, "balanced_accuracy": value - 0.006, "auroc": 0.97, "log_loss": 0.21}
+        arm: {
+            "accuracy": value,
+            "balanced_accuracy": value - 0.006,
+            "auroc": 0.97,
+            "macro_f1": value - 0.01,
+            "log_loss": 0.21,
+            "ece": 0.031,
+            "ece_bins": 2.0,
+            "sensitivity": 0.88,
+            "specificity": 0.91,
+            "threshold": 0.42,
+            "low": value - 0.05,
+            "high": value + 0.03,
+        }
         for arm, value in values.items()
     }
     verdicts = ("helps", "no proven difference", "cannot be tested here", "no proven difference")
@@ -227,8 +240,13 @@ def _site_finish(name, index, round_number, shared, *, kept):
             "value": values[arm] - values["local"],
             "low": values[arm] - values["local"] - 0.04 * (index > 0),
             "high": values[arm] - values["local"] + 0.05,
-            "groups": {"benign": 17, "malignant": 11},
+            "groups": {"benign": 47, "malignant": 11 if index % 4 == 2 else 38},
             "verdict": verdicts[index % 4] if arm == "personal" else "no proven difference",
+            "lower": values[arm] - values["local"] - 0.03 * (index > 0),
+            "margin": 0.02,
+            "p_gain": 0.004 if index == 0 else 0.2,
+            "p_harm": 0.9,
+            "validation": {"value": values[arm] - values["local"] - 0.004, "error": 0.012},
         }
         for arm in ("global", "tuned", "personal")
     }

@@ -134,7 +134,7 @@ def benefit_rows(run: Run, user: AnyUser) -> list[BenefitRow]:
     active = Promotion.objects.filter(study=run.study, site__in=rows, withdrawn=None)
     for promotion in active.select_related("site_model__version"):
         rows[promotion.site_id].promotion = promotion
-    summary = summarise(run)
+    summary = summarise(run, user)
     for row in rows.values():
         row.summary = summary
     return list(rows.values())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_jobs.benefit.answers import LOCAL, Answers, Floats, rate
+from fl_jobs.benefit.answers import LOCAL, Answers, Floats, join_folds, rate
 from fl_jobs.benefit.resampling import PAIRED, standard_error
 from fl_jobs.packaging.spec import Endpoint
 
@@ -80,6 +80,16 @@ def choose(found: Mapping[str, Gain]) -> str:
     """
     best = min(found, key=lambda arm: (-found[arm].value, arm), default=LOCAL)
     return best if best != LOCAL and found[best].value > found[best].error else LOCAL
+
+
+def choose_by_folds(folds: Sequence[Answers], endpoint: Endpoint) -> str:
+    """The choice by group-k-fold: ``folds`` hold the answers of models that never saw the fold's groups.
+
+    Each fold costs a federation, so a real run chooses by its one validation part instead. Folds share
+    training cases; the error is taken over groups, not over folds (Bengio & Grandvalet, JMLR 5, 2004: no
+    unbiased one over folds exists). Raises DataError when a group was held out twice.
+    """
+    return choose(gains(join_folds(folds), endpoint))
 
 
 def pool_sites(found: Mapping[str, Gain], margin: float) -> dict[str, PooledGain]:

@@ -61,7 +61,7 @@ def test_the_page_says_it_in_words(client, run, dana):
         "calibration error (ECE)",
         "2 bins of equal size",
         "threshold chosen on validation for a specificity of 90 %",
-        "by validation: gain",
+        "chance by validation: gain",
     ):
         assert words in page, words
     assert 'data-measured="site-a"' in page

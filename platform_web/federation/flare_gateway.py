@@ -111,8 +111,13 @@ class FlareGateway:
             self._forget(name)
 
     def _call(self, identity: str, action: Callable[[Any], T]) -> T:
-        """Run ``action`` with a session; once more with a new one when the session has ended."""
-        from nvflare.fuel.flare_api.api_spec import NoConnection, SessionClosed
+        """Run ``action`` with a session; once more with a new one when the session has ended.
+
+        A server that was restarted knows no sessions. It makes them anew for commands, but not for a job
+        that is handed over (2.9 fails in LoginModule.pre_command, an internal error): seen in the kill
+        campaign, where from then on every run failed at its submission.
+        """
+        from nvflare.fuel.flare_api.api_spec import InternalError, NoConnection, SessionClosed
 
         for attempt in (1, 2):
             session = self._sessions.get(identity) or self._open(identity)
@@ -123,6 +128,9 @@ class FlareGateway:
                 if attempt == 2:
                     raise _unavailable() from error
             except _refusals() as error:
+                if isinstance(error, InternalError) and attempt == 1:
+                    self._forget(identity)
+                    continue
                 raise FlareRefusedError(
                     _("The NVFlare server refused: %(reason)s") % {"reason": str(error)[:500]}
                 ) from error

@@ -3,7 +3,11 @@
 import json
 
 import pytest
+from nvflare.fuel.flare_api.api_spec import InternalError
+from nvflare.fuel.flare_api.flare_api import new_secure_session
 
+from fl_jobs.packaging.job import write_job
+from platform_web.federation.flare_gateway import RUNS, FlareGateway
 from tests.e2e.cytology import run_spec, write_site_data
 from tests.e2e.federation import Federation, admin_session, submit
 
@@ -13,6 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SITES = ("hospital-a", "hospital-b")
+RUN_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 def test_a_run_goes_on_from_its_last_committed_round_after_the_server_died(tmp_path):
@@ -42,3 +47,31 @@ def test_a_run_goes_on_from_its_last_committed_round_after_the_server_died(tmp_p
     rounds = [(line["round"], line["epoch"]) for line in second.lines if line["kind"] == "round"]
     assert rounds == [(number, 1 if number <= last else 2) for number in range(1, 5)]
     assert federation.leftover() == []
+
+
+def test_a_restarted_server_takes_a_run_although_it_forgot_the_portals_session(tmp_path, monkeypatch):
+    """NVFlare 2.9 makes a session anew for a command, but not for a job that is handed over."""
+    with Federation(tmp_path) as federation:
+        for name in SITES:
+            federation.add_site(name)
+        federation.start_server()
+        folder = tmp_path / "job"
+        write_job(
+            folder, run_spec(rounds=1), run_id=RUN_ID, epoch=1, start_round=1, sites=SITES, asked_by="test"
+        )
+        kit = str(federation.admin_folder("runs"))
+        gateway = FlareGateway()
+
+        def open_session(identity):
+            gateway._sessions[identity] = new_secure_session(username="runs", startup_kit_location=kit)
+            return gateway._sessions[identity]
+
+        monkeypatch.setattr(gateway, "_open", open_session)
+        monkeypatch.setattr("platform_web.federation.places.home", lambda: tmp_path)
+        old = open_session(RUNS)
+        federation.kill(federation.server)
+        federation.start_server()
+        with pytest.raises(InternalError, match="AssertionError"):
+            old.submit_job(str(folder), submit_token="first")
+        assert gateway.submit(folder, "second")
+        gateway.close()

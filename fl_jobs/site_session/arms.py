@@ -10,6 +10,7 @@ from fl_jobs.algorithms.build import build_algorithm
 from fl_jobs.errors import SharedStateError
 from fl_jobs.messages import TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
+from fl_jobs.privacy.rules import public_scaling
 from fl_jobs.site_session.store import PersonalStore
 
 
@@ -28,8 +29,13 @@ class ArmModels:
         self._spec, self._store = spec, store
         self._models = {arm: build_algorithm(spec, arm) for arm in spec.arms()}
         self._initial: dict[Arm, dict[str, Tensor]] = {}
+        public = public_scaling(spec)
         for arm, model in self._models.items():
-            model.scaler.fit(train_x)
+            if public is None or arm == "local":
+                model.scaler.fit(train_x)
+            elif public:
+                scale_SF = torch.tensor(public, dtype=torch.float32).T
+                model.scaler.load_state_dict({"mean": scale_SF[0], "std": scale_SF[1]})
             self._initial[arm] = {name: value.clone() for name, value in model.state_dict().items()}
 
     def load(self, arm: Arm, tensors: TensorMap, up_to: int) -> Loaded:

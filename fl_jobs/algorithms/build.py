@@ -29,6 +29,7 @@ def describe_tensors(spec: RunSpec) -> tuple[TensorSpec, ...]:
 
     Raises SpecError, also when the run's differential privacy would not hold for them.
     """
+    check_privacy(spec)
     privacy = spec.policy.privacy
     tensors: list[TensorSpec] = []
     for arm in spec.arms():
@@ -41,7 +42,7 @@ def describe_tensors(spec: RunSpec) -> tuple[TensorSpec, ...]:
                 TensorSpec(arm=arm, phase=phase, name=name, shape=tuple(value.shape), lane=lane)
                 for name, (value, lane) in sorted(algorithm.sums().items())
             ]
-    check_privacy(spec.model_copy(update={"tensors": tuple(tensors)}))
+    check_privacy(spec.model_copy(update={"tensors": tuple(tensors)}))  # with what one-off phases cost
     return tuple(tensors)
 
 

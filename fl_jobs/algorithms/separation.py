@@ -24,13 +24,13 @@ def check_separates(algorithm: PersonalAlgorithm) -> None:
             "Differential privacy for each patient counts the steps of rounds that have one part; this "
             "algorithm's have several. Choose another algorithm, or protect whole sites."
         )
-    if norms := [name for name, module in algorithm.named_modules() if _keeps_statistics(module)]:
+    if norms := [name for name, module in algorithm.named_modules() if keeps_statistics(module)]:
         raise SpecError(
             f"The model's layer “{norms[0]}” normalises over a batch or keeps running statistics: it mixes "
             "patients, so differential privacy for each patient does not hold. Choose group normalisation."
         )
 
 
-def _keeps_statistics(module: nn.Module) -> bool:
+def keeps_statistics(module: nn.Module) -> bool:
     batch = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     return isinstance(module, batch) or (isinstance(module, _NormBase) and module.track_running_stats)

@@ -31,7 +31,8 @@ def epsilon(releases: Iterable[Releases], delta: float) -> float:
     spent = [each for each in releases if each.count]
     if not spent:
         return 0.0
-    return max(0.0, min(_epsilon_at(place, spent, delta) for place in range(len(ORDERS))))
+    best: float = min(_epsilon_at(place, spent, delta) for place in range(len(ORDERS)))
+    return max(0.0, best)
 
 
 def _epsilon_at(place: int, spent: list[Releases], delta: float) -> float:

@@ -125,7 +125,8 @@ def statement(spec: RunSpec, sites: int) -> str:
     return (
         f"{words} That holds against the server with {colluding_default(sites)} of {sites} sites; against "
         f"the server alone, with every site's noise in the sum, ε = {best:.2f}. With {sites} sites the noise "
-        f"in a round's common change is {ratio:.1f} times as long as the longest change a site may send. {use}"
+        f"in a round's common change is {ratio:.1f} times as long as the longest change a site may send. "
+        f"{use}"
     ).rstrip()
 
 

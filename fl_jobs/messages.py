@@ -33,6 +33,7 @@ SUM_NAMES = {
     "validate": VALIDATED_SUMS,
     "finish": TESTED_SUMS,
 }
+SYSTEM = "system"  # beside the arms in "trained": what the round cost the site
 TUNED = "tuned"  # the fourth column of the benefit table: the FedAvg aggregate, fine-tuned at the site
 
 
@@ -81,7 +82,8 @@ class Contribution:
 
     - "sums": {arm: {name of SUM_NAMES: float}}, additive over sites;
     - "initial_sha256": digest of the initial model the site built, equal at all sites;
-    - "site": this site's own cells. On train/validate {"trained": {arm: {"train_loss"}} (train only),
+    - "site": this site's own cells. On train/validate {"trained": {arm: {"train_loss"}} (train only; the
+      site's door adds "system": {"seconds", "bytes_down", "bytes_up", "peak_memory_mb", "package_energy_j"}),
       "validated": {arm: {"val_loss", "val_accuracy",
       "val_balanced_accuracy"}}}, None when the site's policy keeps them. On finish
       always {"finish": …}; its "rows", "cells", "differences" and "proposal" are None when the policy

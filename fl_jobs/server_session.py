@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fl_jobs.aggregation import fold_mean, load_fold
+from fl_jobs.catalog import validate_hyper_parameters
 from fl_jobs.errors import AggregationError, SharedStateError
 from fl_jobs.messages import VALIDATION, Commit, Gathered, Sums, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
@@ -40,6 +41,8 @@ class ServerSession:
         self._last = start_round - 1
         self._best: dict[Arm, tuple[tuple[float, float], int]] = {}
         self._step = TRAIN
+        settings = validate_hyper_parameters(spec.algorithm, spec.hyper_parameters, spec.study.task.kind)
+        self._patience = int(settings["patience"])
         self._phases = [
             key
             for key in dict.fromkeys((t.arm, t.phase) for t in spec.tensors if t.phase != TRAIN)
@@ -58,7 +61,7 @@ class ServerSession:
         if self._phases:
             arm, phase = self._phases[0]
             return TaskOrder("phase", 0, {"arm": arm, "phase": phase}, self._aggregates[self._last])
-        if self._step == TRAIN and self._last < self.spec.rounds:
+        if self._step == TRAIN and self._last < self.spec.rounds and not self._has_stopped():
             best = {arm: number for arm, (_, number) in self._best.items()}
             return TaskOrder(TRAIN, self._last + 1, {"best": best}, self._aggregates[self._last])
         if self._step in (TRAIN, "validate"):
@@ -91,6 +94,11 @@ class ServerSession:
         aggregate = self._chosen_aggregate()
         parts = {arm: shared_part(self.spec, arm, aggregate) for arm in self.spec.arms()}
         return {arm: part for arm, part in parts.items() if part}
+
+    def _has_stopped(self) -> bool:
+        """Early stop: no arm was better in any of the last ``patience`` validated rounds than before."""
+        newest = max((number for _, number in self._best.values()), default=self._last)
+        return 0 < self._patience <= self._last - 1 - newest  # the last round is validated with the next
 
     def _fold_phase(self, order: TaskOrder, gathered: Gathered) -> Commit:
         arm, phase = order.header["arm"], order.header["phase"]
@@ -157,8 +165,11 @@ class ServerSession:
     def _recall(
         self, records: list[Mapping[str, Any]], load_round: Callable[[int], TensorMap] | None
     ) -> None:
-        kinds = {record.get("kind") for record in records if self._last == self.spec.rounds}
-        self._step = "done" if "finish" in kinds else "finish" if "validate" in kinds else TRAIN
+        ends = {record["kind"] for record in records if record.get("round", self._last) == self._last} & {
+            "validate",
+            "finish",
+        }  # they come after the last round only, be it the agreed or an earlier one
+        self._step = "done" if "finish" in ends else "finish" if "validate" in ends else TRAIN
         by_round = {
             record["validated"]["round"]: record["validated"] for record in records if record.get("validated")
         }

@@ -79,8 +79,13 @@ def _train_stage(
 ) -> Trained:
     """What no group of the stage holds is frozen, so that no gradient is computed for it."""
     algorithm.stage = stage.name
-    groups = algorithm.param_groups(stage.name)
+    groups = [
+        group | {"params": [parameter for parameter in group["params"] if parameter.requires_grad]}
+        for group in algorithm.param_groups(stage.name)
+    ]
     trained = [parameter for group in groups for parameter in group["params"]]
+    if not trained:
+        return Trained(0.0, 0, 0)
     flags = {parameter: parameter.requires_grad for parameter in algorithm.parameters()}
     for parameter in flags:
         parameter.requires_grad_(False)

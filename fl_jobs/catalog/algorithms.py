@@ -60,6 +60,10 @@ LOOP: tuple[Setting, ...] = (
         "schedule", "Schedule", {"constant": "Constant", "cosine": "Cosine over the rounds"}, "constant",
         "How the learning rate goes on from round to round.",
     ),
+    HyperParameter(
+        "patience", "Patience", int, 0, 0, 1000,
+        "Training ends when no arm got better on validation for so many rounds; 0 trains all rounds.",
+    ),
     Choice(
         "class_weights", "Class weights", {"none": "None", "balanced": "Balanced at the site"}, "none",
         "Balanced: a rare label of the site weighs as much as a frequent one.",

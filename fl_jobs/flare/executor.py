@@ -13,6 +13,7 @@ from nvflare.apis.signal import Signal
 
 from fl_jobs.errors import FLJobError, SharedStateError, SpecError
 from fl_jobs.flare import wire
+from fl_jobs.flare.footprint import Footprint, payload_bytes
 from fl_jobs.flare.parent_watch import exit_with_parent
 from fl_jobs.flare.site_home import find_site_home, note_seen, privacy_budget, shares_site_metrics
 from fl_jobs.flare.site_identity import open_mask
@@ -68,12 +69,19 @@ class ConsiliumExecutor(Executor):
             return wire.refusal(str(error), error.code)
 
     def _answer(self, session: SiteSession, order: TaskOrder, shareable: Shareable) -> Shareable:
+        footprint = Footprint(order.tensors)
         if self._mask is None:
-            return wire.contribution_to_shareable(session.execute(order), order, self._run_digest)
+            with footprint.measure():
+                contribution = session.execute(order)
+            footprint.add_to(contribution, payload_bytes(contribution.tensors))
+            return wire.contribution_to_shareable(contribution, order, self._run_digest)
         if wire.FLSA_RESULT_KEY in shareable:
             self._mask.client.finish_round(wire.read_message(shareable, wire.FLSA_RESULT_KEY))
         self._mask.begin(order, wire.read_message(shareable))
-        masked = self._mask.mask(session.execute(order))
+        with footprint.measure():
+            contribution = session.execute(order)
+            masked = self._mask.mask(contribution)
+        footprint.add_to(contribution, masked.vector.nbytes)
         return wire.masked_to_shareable(masked, order, self._run_digest)
 
     def _take_step(self, task_name: str, shareable: Shareable) -> Shareable:

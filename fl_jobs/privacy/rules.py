@@ -38,6 +38,11 @@ def check_privacy(spec: RunSpec) -> None:
             "Differential privacy for whole sites needs secure aggregation: each site adds only its share "
             "of the noise. Turn secure aggregation on, or protect patients."
         )
+    if _settings(spec).get("patience"):
+        raise SpecError(
+            "An early stop reads the sites' validation, which stays at the sites under differential privacy. "
+            "Set the patience to 0."
+        )
     if (planned := epsilon(planned_releases(spec), privacy.delta)) > privacy.epsilon_max:
         raise SpecError(
             f"This run would spend ε = {planned:.2f} and may spend {privacy.epsilon_max:g}. Raise the noise, "

@@ -135,16 +135,23 @@ class SiteSession:
         tensors: TensorMap = {}
         trained: dict[str, dict[str, float]] = {}
         for arm in self.spec.arms():
-            algorithm = self.models.load(arm, order.tensors, number - 1).algorithm
-            private = None if self.privacy is None else self.privacy.steps(arm)
-            result = self.train(algorithm, TRAIN, number, private)
-            tensors |= self._outgoing(arm, TRAIN, algorithm)
-            self.store.write(arm, number, personal_part(algorithm))
-            best = int(order.header.get("best", {}).get(arm, number))
-            self.store.prune(arm, {number, number - 1, best})
+            result, outgoing = self._train_arm(arm, order)
+            tensors |= outgoing
             trained[arm] = {"train_loss": result.loss_sum / max(result.cases, 1)}
-            sums[arm] = sums.get(arm, {}) | {"train_loss": result.loss_sum, "train_n": float(result.cases)}
+            own = {"train_loss": result.loss_sum, "train_n": float(result.cases)}
+            sums[arm] = sums.get(arm, {}) | own
         return self._contribution(self._noised(order, tensors), sums, cells | {"trained": trained})
+
+    def _train_arm(self, arm: Arm, order: TaskOrder) -> tuple[Trained, TensorMap]:
+        """One round of one arm: what it did and what leaves. The personal part is on disk afterwards."""
+        number = order.round_number
+        algorithm = self.models.load(arm, order.tensors, number - 1).algorithm
+        private = None if self.privacy is None else self.privacy.steps(arm)
+        result = self.train(algorithm, TRAIN, number, private)
+        self.store.write(arm, number, personal_part(algorithm))
+        best = int(order.header.get("best", {}).get(arm, number))
+        self.store.prune(arm, {number, number - 1, best})
+        return result, self._outgoing(arm, TRAIN, algorithm)
 
     def _validate(self, order: TaskOrder, number: int) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
         """Measure each arm's state after round ``number`` on validation; an arm never trained is left out."""

@@ -32,6 +32,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "rows": selectors.benefit_rows(run, request.user),
         "cohort": selectors.cohort_cells(run),
         "receipt": receipt_of(run, request.user),
+        "footprint": training.footprint_rows(run, request.user),
         "arms": Arm,
         "may_promote": has_role(request.user, Role.ADMINISTRATOR),
         "may_stop": has_role(request.user, Role.ADMINISTRATOR, Role.DATA_SCIENTIST),

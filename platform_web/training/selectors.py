@@ -1,10 +1,12 @@
 """Reads of studies and runs for the pages."""
 
+from statistics import median
 from typing import Any, TypedDict
 
 from django.db.models import Count, Max, QuerySet
 from django.utils.timezone import now
 
+from fl_jobs.messages import SYSTEM
 from platform_web.accounts.scope import AnyUser
 from platform_web.federation.models import Dataset, Site
 from platform_web.training.models import Round, Run, SiteRound, Study
@@ -107,3 +109,29 @@ def ready_sites(study: Study) -> list[ReadySite]:
         }
         for site in Site.objects.order_by("name")
     ]
+
+
+def footprint_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
+    """What the run cost each site this person may see and that shares its figures.
+
+    Seconds, bytes and joules over all rounds, the median seconds of a round, the largest memory in MB.
+    """
+    costs: dict[Site, list[dict[str, float]]] = {}
+    rows = SiteRound.objects.for_user(user).filter(round__run=run).select_related("site")
+    for row in rows.order_by("site__name", "round__number"):
+        if cost := row.metrics.get(SYSTEM):
+            costs.setdefault(row.site, []).append({k: v for k, v in cost.items() if v is not None})
+    return [{"site": site, **_footprint(found)} for site, found in costs.items()]
+
+
+def _footprint(found: list[dict[str, float]]) -> dict[str, Any]:
+    energy = [cost["package_energy_j"] for cost in found if "package_energy_j" in cost]
+    return {
+        "rounds": len(found),
+        "seconds": sum(cost.get("seconds", 0.0) for cost in found),
+        "round_seconds": median(cost.get("seconds", 0.0) for cost in found),
+        "bytes_up": sum(int(cost.get("bytes_up", 0)) for cost in found),
+        "bytes_down": sum(int(cost.get("bytes_down", 0)) for cost in found),
+        "peak_memory_mb": max(cost.get("peak_memory_mb", 0.0) for cost in found),
+        "energy_j": sum(energy) if len(energy) == len(found) else None,
+    }

@@ -14,29 +14,9 @@ from fl_jobs.messages import METRIC_KEYS, SUM_NAMES, Contribution
 from fl_jobs.packaging.spec import RunSpec, run_folder_name
 from fl_jobs.server_session import ServerSession
 from fl_jobs.simulate import run_in_process
-from fl_jobs.site_session import SiteSession
 from fl_jobs.tensor_files import encode_tensors, read_tensors, write_tensors
+from tests.fl_jobs.driving import drive, open_sites
 from tests.fl_jobs.sites import IMAGE, TEXT, image_home, make_spec, tabular_home, tabular_homes, text_home
-
-
-def open_sites(spec, homes, *, share=True):
-    return {
-        name: SiteSession(spec, run_id="run", site=name, site_home=home, share_site_metrics=share)
-        for name, home in homes.items()
-    }
-
-
-def drive(server, sites, *, until=None, absent=lambda order: ()):
-    """Alternate orders and answers; returns records and commits of rounds by number."""
-    records, commits = [], {}
-    while (order := server.next_order()) is not None and order.name != until:
-        away = absent(order)
-        answers = {name: site.execute(order) for name, site in sites.items() if name not in away}
-        commit = server.fold(order, gather(order, server.spec, answers))
-        records.append(commit.record)
-        if order.name == "train":
-            commits[order.round_number] = commit.tensors
-    return records, commits
 
 
 def test_a_run_has_its_records_in_order(tmp_path):

@@ -1,0 +1,154 @@
+"""What a new site with few labels gets from the common model, with only the personal part fitted.
+
+``python -m fl_jobs.passport --home HOME --spec run_spec.json --shared FILE`` prints balanced accuracy on the
+site's test part against k, the number of labelled training cases, beside local-only on the same k cases. The
+shared part is frozen. Scaling needs no labels and is fitted on all training inputs. The site was no part of
+the run, so nobody has read its test part; it is read once for the whole table.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
+from fl_jobs.algorithms.build import build_algorithm
+from fl_jobs.data import DataPart, load_part
+from fl_jobs.errors import FLJobError, SpecError
+from fl_jobs.evaluation import measure, predict_probabilities
+from fl_jobs.messages import TensorMap
+from fl_jobs.packaging.spec import Arm, RunSpec
+from fl_jobs.site_session.arms import set_scaling
+from fl_jobs.tensor_files import read_tensors
+from fl_jobs.training import Cases, train_phase
+
+COUNTS, REPEATS = (0, 2, 5, 10, 20, 50, 100), 5
+MAX_SPEC_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Point:
+    """``k`` labelled cases: mean and standard deviation over ``repeats`` draws of balanced accuracy.
+
+    ``personal`` has the shared part frozen; ``local`` learned all by itself; None where k is 0.
+    """
+
+    k: int
+    repeats: int
+    personal: float
+    personal_sd: float
+    local: float | None
+    local_sd: float | None
+
+
+def few_label_curve(
+    spec: RunSpec,
+    shared: TensorMap,
+    train: DataPart,
+    test: DataPart,
+    *,
+    counts: Sequence[int] = COUNTS,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> list[Point]:
+    """One point for each of ``counts`` that the training part can give.
+
+    ``shared`` are the tensors of the run's last arm by name, as its version holds them. Each draw takes the
+    labels in turn; both models make as many passes as the run did. Raises SpecError, SharedStateError.
+    """
+    if not shared:
+        raise SpecError("This model shares nothing; a new site has nothing to begin with.")
+    arm, found = spec.arms()[-1], []
+    for k in sorted({count for count in counts if 0 <= count <= len(train.y)}):
+        draws = range(repeats if k else 1)
+        scores = [_scores(spec, arm, shared, train, test, k, seed + draw) for draw in draws]
+        personal, local = (np.array(column, dtype=np.float64) for column in zip(*scores, strict=True))
+        own = (float(local.mean()), float(local.std())) if k else (None, None)
+        found.append(Point(k, len(draws), float(personal.mean()), float(personal.std()), *own))
+    return found
+
+
+def _scores(
+    spec: RunSpec, arm: Arm, shared: TensorMap, train: DataPart, test: DataPart, k: int, seed: int
+) -> tuple[float, float]:
+    chosen = _draw(train.y, k, seed)
+    cases = Cases(torch.from_numpy(train.x[chosen]), torch.from_numpy(train.y[chosen]))
+    personal, local = build_algorithm(spec, arm), build_algorithm(spec, "local")
+    personal.receive(TRAIN, {name: torch.tensor(value) for name, value in shared.items()})
+    common = personal.shared_state().keys()
+    for name, parameter in personal.named_parameters():
+        parameter.requires_grad_(name not in common)
+    set_scaling(personal.scaler, spec, arm, torch.from_numpy(train.x))
+    set_scaling(local.scaler, spec, "local", torch.from_numpy(train.x))
+    return tuple(_fitted(spec, model, test, cases, seed) for model in (personal, local))  # type: ignore[return-value]
+
+
+def _fitted(spec: RunSpec, model: PersonalAlgorithm, test: DataPart, cases: Cases, seed: int) -> float:
+    before = {name: value.clone() for name, value in model.shared_state().items()}
+    for number in range(1, spec.rounds + 1) if len(cases.y) else ():
+        train_phase(model, TRAIN, cases, seed=seed, words=("passport", number))
+        # what is shared may also move without a gradient: running statistics, a mixture kept in the head
+        model.load_state_dict(before, strict=False)
+    reached = measure(predict_probabilities(model, torch.from_numpy(test.x)), test.y)
+    return float(reached["balanced_accuracy"] or 0.0)
+
+
+def _draw(y_N: NDArray[np.int64], k: int, seed: int) -> NDArray[np.int64]:
+    """``k`` case numbers, the labels taken in turn so that few cases already show all of them."""
+    generator = np.random.default_rng(seed)
+    pools = [list(generator.permutation(np.flatnonzero(y_N == label))) for label in np.unique(y_N)]
+    generator.shuffle(pools)
+    taken: list[int] = []
+    while len(taken) < k:
+        taken += [int(pool.pop()) for pool in pools if pool][: k - len(taken)]
+    return np.array(taken, dtype=np.int64)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m fl_jobs.passport", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the site's folder with its registered data")
+    parser.add_argument("--spec", type=Path, required=True, help="run_spec.json of the run")
+    parser.add_argument("--shared", type=Path, required=True, help="shared part of the version (safetensors)")
+    parser.add_argument(
+        "--counts", type=int, nargs="+", default=list(COUNTS), help="numbers of labelled cases"
+    )
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="draws for each number")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        spec = _read_spec(options.spec)
+        parts = [_part(options.home, spec, name) for name in (TRAIN, "test")]
+        points = few_label_curve(
+            spec, read_tensors(options.shared), *parts, counts=options.counts, repeats=max(options.repeats, 1)
+        )
+    except FLJobError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command speaks to a person
+        return 2
+    print("labelled cases   personal (shared part frozen)   local only")  # noqa: T201
+    for point in points:
+        local = "–" if point.local is None else f"{point.local:.3f} ± {point.local_sd:.3f}"
+        personal = f"{point.personal:.3f} ± {point.personal_sd:.3f}"
+        print(f"{point.k:>14}   {personal:<29}   {local}")  # noqa: T201
+    return 0
+
+
+def _read_spec(path: Path) -> RunSpec:
+    try:
+        if path.stat().st_size > MAX_SPEC_BYTES:
+            raise SpecError(f"{path.name} is larger than 8 MiB. Name the run_spec.json of a run.")
+        return RunSpec.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path.name} is no run specification. Name the run_spec.json of a run.") from error
+
+
+def _part(home: Path, spec: RunSpec, name: str) -> DataPart:
+    return load_part(home / "data" / spec.study.dataset, home / "registered", name, spec.study.task)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,9 @@
 
 from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.packaging.spec import PrivacySpec
+from fl_jobs.privacy.accountant import epsilon
+from fl_jobs.privacy.rules import planned_releases
+from fl_jobs.server_session import ServerSession
 from fl_jobs.simulate import with_tensors
 from tests.fl_jobs.sites import FEATURES, TABULAR, make_spec
 
@@ -29,3 +32,11 @@ def private_spec(
 
 def names(unit):
     return sorted(name for name, entry in ALGORITHMS.items() if entry.dp == unit)
+
+
+def first_order(spec):
+    return ServerSession(spec).next_order()
+
+
+def spent(spec):
+    return epsilon(planned_releases(spec), spec.policy.privacy.delta)

@@ -32,7 +32,11 @@ def draft_spec(run: Run) -> RunSpec:
         rounds=run.rounds,
         seed=run.seed,
         min_sites=run.min_sites,
-        policy=PolicySpec(secure_aggregation=not run.server_sees_updates, weight_max=_weight_max(run)),
+        policy=PolicySpec(
+            secure_aggregation=not run.server_sees_updates,
+            weight_max=_weight_max(run),
+            privacy=run.privacy_spec(),
+        ),
     )
 
 

@@ -54,6 +54,7 @@ class PrivateSteps:
         if cases.patient_N is None:
             raise SpecError("The cases name no patients; differential privacy for each patient needs them.")
         trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        rest = _all_but(algorithm, trained)
         rows_of = _rows_by_patient(cases.patient_N)
         loss_sum, seen = 0.0, 0
         for _ in range(self.steps):
@@ -66,6 +67,11 @@ class PrivateSteps:
                 if math.isfinite(loss):
                     loss_sum, seen = loss_sum + loss * len(rows), seen + len(rows)
             self._step(trained, total, int(algorithm.hyper_parameters["batch_size"]), optimiser)
+        if any(not torch.equal(value, rest[name]) for name, value in _all_but(algorithm, trained).items()):
+            raise SpecError(
+                "This algorithm's loss keeps facts about patients in its state, without noise. Choose another "
+                "algorithm, or protect whole sites."
+            )
         return Trained(loss_sum, seen, self.steps)
 
     def _step(
@@ -102,6 +108,13 @@ def patient_gradient(
     if not np.isfinite(length):
         return float(loss.detach()), np.zeros_like(gradient)
     return float(loss.detach()), gradient * min(1.0, clip_norm / max(length, 1e-300))
+
+
+def _all_but(algorithm: PersonalAlgorithm, trained: list[nn.Parameter]) -> dict[str, Tensor]:
+    """A copy of what noised steps do not change and nothing else may."""
+    addresses = {parameter.data_ptr() for parameter in trained}
+    state = algorithm.state_dict()
+    return {name: value.clone() for name, value in state.items() if value.data_ptr() not in addresses}
 
 
 def _rows_by_patient(patient_N: Tensor) -> list[Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 384, 512, 1024)
+ORDERS: tuple[int, ...] = (*range(2, 65), 80, 96, 128, 192, 256, 384, 512, 1024)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def epsilon(releases: Iterable[Releases], delta: float) -> float:
 
 
 def _epsilon_at(place: int, spent: list[Releases], delta: float) -> float:
-    order = ORDERS[place]
+    order: int = ORDERS[place]
     total = math.fsum(each.count * renyi(each.sample_rate, each.noise_multiplier)[place] for each in spent)
     return total + math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
 

@@ -138,6 +138,23 @@ def test_hooks_may_not_read_the_cases():
         train_phase(algorithm, "train", cases, seed=1, words=("a", 1), private=PrivateSteps(1.0, 1.0, 1.0, 1))
 
 
+def test_a_loss_may_not_keep_facts_about_patients_in_its_state():
+    class Keeps(Constant):
+        def __init__(self, model, settings):
+            super().__init__(model, settings)
+            self.register_buffer("seen", torch.zeros(()))
+
+        def loss(self, x, y_B):
+            self.seen += len(y_B)
+            return super().loss(x, y_B)
+
+    model = SplitModel(nn.Linear(2, 3), nn.Linear(3, 2), Scaler(0))
+    algorithm = Keeps(model, constant().hyper_parameters)
+    cases = Cases(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long), torch.arange(3))
+    with pytest.raises(SpecError, match="without noise"):
+        train_phase(algorithm, "train", cases, seed=1, words=("a", 1), private=PrivateSteps(1.0, 1.0, 1.0, 1))
+
+
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(3), nn.InstanceNorm1d(3, track_running_stats=True)])
 def test_a_model_that_mixes_patients_is_refused(layer):
     model = SplitModel(nn.Sequential(nn.Linear(2, 3), layer), nn.Linear(3, 2), Scaler(0))

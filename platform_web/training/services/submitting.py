@@ -34,7 +34,8 @@ def draft_spec(run: Run) -> RunSpec:
         min_sites=run.min_sites,
         policy=PolicySpec(
             secure_aggregation=not run.server_sees_updates,
-            weight_max=_weight_max(run),
+            # under privacy every site weighs the same, and its number of cases stays out of the specification
+            weight_max=_weight_max(run) if run.privacy is None else WEIGHTS[0],
             privacy=run.privacy_spec(),
         ),
     )

@@ -66,7 +66,7 @@ def bench(proof: Proof, *, full: bool) -> None:
 
 
 def real_runs(proof: Proof) -> None:
-    done = pytest("tests/e2e/test_masked_run.py", "-v", CONSILIUM_KILL_STEPS="all")
+    done = pytest("tests/e2e/test_masked_run.py", "-vv", CONSILIUM_KILL_STEPS="all")
     for name, outcome in re.findall(r"::(test_\S+) (PASSED|FAILED|ERROR)", done.stdout):
         proof.check("3", name.removeprefix("test_").replace("_", " "), outcome, "PASSED", outcome == "PASSED")
     proof.check("3", "all of them", last_line(done), "0 failed", done.returncode == 0)

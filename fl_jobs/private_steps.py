@@ -69,7 +69,7 @@ class PrivateSteps:
             self._step(trained, total, int(algorithm.hyper_parameters["batch_size"]), optimiser)
         if any(not torch.equal(value, rest[name]) for name, value in _all_but(algorithm, trained).items()):
             raise SpecError(
-                "This algorithm's loss keeps facts about patients in its state, without noise. Choose another "
+                "This algorithm keeps facts about patients in its state, without noise. Choose another "
                 "algorithm, or protect whole sites."
             )
         return Trained(loss_sum, seen, self.steps)

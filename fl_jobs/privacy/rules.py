@@ -12,8 +12,15 @@ PIXELS = (0.5, 0.25)  # centre and spread of a colour channel in 0 … 1, for im
 
 
 def units_of(algorithm: str) -> tuple[str, ...]:
-    """The units differential privacy can be promised for; none for an algorithm that shares nothing."""
-    return {"record": ("record", "site"), "site": ("site",), "none": ()}[ALGORITHMS[algorithm].dp]
+    """The units differential privacy can be promised for.
+
+    None for an algorithm that shares nothing, and for one whose server step does more than a mean: a noised
+    number of sites can be zero or less, so its result would have no meaning.
+    """
+    entry = ALGORITHMS[algorithm]
+    if entry.fold != ALGORITHMS["fedavg"].fold:
+        return ()
+    return {"record": ("record", "site"), "site": ("site",), "none": ()}[entry.dp]
 
 
 def check_privacy(spec: RunSpec) -> None:

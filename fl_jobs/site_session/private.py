@@ -47,7 +47,7 @@ class SitePrivacy:
         self._initial: TensorMap = {
             f"{arm}/{name}": value.numpy().astype(np.float32)
             for arm in session.spec.arms()
-            for name, (value, _lane) in build_algorithm(session.spec, arm).sums().items()
+            for name, (value, _lane) in build_algorithm(session.spec, arm, session.weights).sums().items()
         }
 
     @property

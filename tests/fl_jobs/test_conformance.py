@@ -1,5 +1,8 @@
 """What every algorithm of the catalog keeps to: what leaves, what stays, what is served."""
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -172,14 +175,18 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(recorded, name, tmp_path):
 
 
 @EVERY
-def test_a_newcomer_and_an_absent_site_get_usable_models(recorded, name):
-    """Site "c" has no part of its own yet: it is served what the aggregate alone gives."""
+def test_a_newcomer_gets_a_usable_model(recorded, name):
+    """It has no part of its own yet; with Ditto, FedALA and FedCP it starts from what is common."""
     run = recorded(name)
     arm = run.spec.arms()[-1]
     loaded = run.sites["c"].models.load(arm, run.commits[3], 0)
     assert loaded.own_round is None
-    probabilities = predict_probabilities(loaded.algorithm, torch.from_numpy(run.sites["c"].validation.x))
-    assert np.isfinite(probabilities).all()
+    model, x = loaded.algorithm, torch.from_numpy(run.sites["c"].validation.x)
+    assert np.isfinite(predict_probabilities(model, x)).all()
+    if name in {"ditto", "fedala"}:
+        assert torch.allclose(model(x), model.head(model.base(model.scaler(x))), atol=1e-6)
+    if name == "fedcp":
+        assert torch.equal(model.head.weight, model.global_head.weight)
 
 
 def test_algorithms_that_send_personal_parts_are_refused_without_masks():
@@ -225,3 +232,10 @@ def test_a_setting_of_one_name_is_the_same_setting_everywhere():
     for entry in ALGORITHMS.values():
         for setting in entry.hyper_parameters:
             assert known.setdefault(setting.name, setting) == setting
+
+
+def test_the_linter_knows_every_algorithm():
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    independent = next(c["modules"] for c in contracts if c["name"] == "Algorithms do not know each other")
+    assert set(independent) == {entry.path.partition(":")[0] for entry in ALGORITHMS.values()}

@@ -148,6 +148,15 @@ def test_reading_texts_with_a_checkpoint_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_attention_has_a_learning_rate_of_its_own_unless_one_is_given():
+    spec = make_run("text_bert", TASK, tensors=False)
+    assert build_algorithm(spec, "global").hyper_parameters["learning_rate"] == 0.001
+    given = spec.model_copy(update={"hyper_parameters": {"learning_rate": 0.02}})
+    assert build_algorithm(given, "global").hyper_parameters["learning_rate"] == 0.02
+    other = make_run("text_cnn", TASK, tensors=False)
+    assert build_algorithm(other, "global").hyper_parameters["learning_rate"] == 0.01
+
+
 def test_the_small_bert_is_the_same_each_time_and_learns():
     spec = make_run("text_bert", TASK, tensors=False, hidden=32)
     codes = torch.from_numpy(encode_characters(["疼痛发热", "随访复查"] * 12, 60))
@@ -155,7 +164,7 @@ def test_the_small_bert_is_the_same_each_time_and_learns():
     losses = []
     for _ in range(2):
         algorithm = build_algorithm(spec, "global")
-        rounds = (train_phase(algorithm, "train", cases, seed=1, words=("s", n)) for n in range(6))
+        rounds = (train_phase(algorithm, "train", cases, seed=1, words=("s", n)) for n in range(25))
         losses.append([trained.loss_sum for trained in rounds])
     assert losses[0] == losses[1]
     assert losses[0][-1] < 0.5 * losses[0][0]

@@ -9,6 +9,10 @@ class SpecError(FLJobError):
     """A run specification, hyper-parameter or model argument is not usable."""
 
 
+class PrivacyBudgetError(SpecError):
+    """A site's patients would pay more privacy than run or site allow; nothing was trained."""
+
+
 class DataError(FLJobError):
     """A site's data folder is not usable; the message names file and row."""
 

@@ -56,7 +56,12 @@ class TaskOrder:
         return {wire: tensor for wire, tensor in shared.items() if tensor.arm == self.header.get("arm")}
 
     def statistics(self, spec: RunSpec) -> tuple[str, ...]:
-        """The names (``arm/name``) of all sums that may answer this order, in their fixed order."""
+        """The names (``arm/name``) of all sums that may answer this order, in their fixed order.
+
+        None under differential privacy: measurements carry no noise and stay at the sites.
+        """
+        if spec.policy.privacy is not None:
+            return ()
         arms: list[str] = list(spec.arms())
         if self.name == "finish" and "global" in arms:
             arms.append(TUNED)

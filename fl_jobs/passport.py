@@ -23,6 +23,7 @@ from fl_jobs.errors import FLJobError, SpecError
 from fl_jobs.evaluation import measure, predict_probabilities
 from fl_jobs.messages import TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
+from fl_jobs.site_session.arms import set_scaling
 from fl_jobs.tensor_files import read_tensors
 from fl_jobs.training import Cases, train_phase
 
@@ -82,13 +83,12 @@ def _scores(
     common = personal.shared_state().keys()
     for name, parameter in personal.named_parameters():
         parameter.requires_grad_(name not in common)
-    return tuple(_fitted(spec, model, train, test, cases, seed) for model in (personal, local))  # type: ignore[return-value]
+    set_scaling(personal.scaler, spec, arm, torch.from_numpy(train.x))
+    set_scaling(local.scaler, spec, "local", torch.from_numpy(train.x))
+    return tuple(_fitted(spec, model, test, cases, seed) for model in (personal, local))  # type: ignore[return-value]
 
 
-def _fitted(
-    spec: RunSpec, model: PersonalAlgorithm, train: DataPart, test: DataPart, cases: Cases, seed: int
-) -> float:
-    model.scaler.fit(torch.from_numpy(train.x))
+def _fitted(spec: RunSpec, model: PersonalAlgorithm, test: DataPart, cases: Cases, seed: int) -> float:
     before = {name: value.clone() for name, value in model.shared_state().items()}
     for number in range(1, spec.rounds + 1) if len(cases.y) else ():
         train_phase(model, TRAIN, cases, seed=seed, words=("passport", number))

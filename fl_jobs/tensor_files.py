@@ -22,12 +22,12 @@ MAX_FILE_BYTES = 2 * 2**30
 MAX_TENSORS = 100_000
 
 
-def encode_tensors(tensors: TensorMap) -> bytes:
-    """The file's bytes; they depend on names, shapes and values only (safetensors sorts by name)."""
+def encode_tensors(tensors: TensorMap, salt: str | None = None) -> bytes:
+    """The file's bytes; they depend on names, shapes, values and salt only (safetensors sorts by name)."""
     ready: dict[str, NDArray[np.float32]] = {}
     for name in sorted(tensors):
         ready[name] = np.ascontiguousarray(tensors[name], dtype="<f4").reshape(np.shape(tensors[name]))
-    encoded: bytes = save(ready)
+    encoded: bytes = save(ready, metadata=None if salt is None else {"salt": salt})
     return encoded
 
 
@@ -42,9 +42,9 @@ def decode_tensors(data: bytes, *, source: str) -> TensorMap:
     return tensors
 
 
-def write_tensors(path: Path, tensors: TensorMap, *, mode: int = 0o644) -> str:
+def write_tensors(path: Path, tensors: TensorMap, *, mode: int = 0o644, salt: str | None = None) -> str:
     """Write ``tensors`` to ``path`` as :func:`write_bytes` does; return the SHA-256 in hex."""
-    data = encode_tensors(tensors)
+    data = encode_tensors(tensors, salt)
     write_bytes(path, data, mode=mode)
     return hashlib.sha256(data).hexdigest()
 

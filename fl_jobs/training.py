@@ -3,32 +3,18 @@
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm, Stage
+from fl_jobs.algorithms.base import TRAIN, Batches, PersonalAlgorithm, Stage
 from fl_jobs.augmentation import augment
+from fl_jobs.cases import Cases, Trained
 from fl_jobs.errors import FLJobError
+from fl_jobs.private_steps import PrivateSteps, SealedBatches
 
-
-@dataclass(frozen=True)
-class Cases:
-    """A part of a data set as tensors: input and position in the label list, one row per case."""
-
-    x: Tensor
-    y: Tensor
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a round of local training did. ``loss_sum`` is Σ over the ``cases`` seen, in ``steps`` steps."""
-
-    loss_sum: float
-    cases: int
-    steps: int
+__all__ = ("Cases", "Trained", "train_phase")
 
 
 class _Batches:
@@ -50,16 +36,19 @@ def train_phase(
     seed: int,
     words: tuple[str | int, ...],
     progress: float = 0.0,
+    private: PrivateSteps | None = None,
 ) -> Trained:
     """Train in place for one round of ``phase``; steps depend on the number of cases only, not on the arm.
 
     The order of the cases follows from ``seed`` and ``words`` (site, round), so arms see the same batches;
     an algorithm's own noise is drawn from another stream. ``progress`` (0 to 1) is the share of the run's
     rounds done before, for the schedule. Optimisers are new in each round: a resumed run equals an
-    uninterrupted one. Raises FLJobError when the loss is not finite.
+    uninterrupted one. With ``private`` every step is noised and samples patients by itself, so nothing is
+    repeatable, and hooks of the algorithm may not read the cases. Raises FLJobError when the loss is not
+    finite.
     """
     settings = algorithm.hyper_parameters
-    batches = _Batches(cases, int(settings["batch_size"]))
+    batches: Batches = _Batches(cases, int(settings["batch_size"])) if private is None else SealedBatches()
     algorithm.phase = phase
     algorithm.class_weight_C = _class_weights(cases.y, algorithm.head.out_features, settings)
     algorithm.train()
@@ -70,7 +59,7 @@ def train_phase(
         for stage in algorithm.stages():
             own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
             order = torch.Generator().manual_seed(_seed(seed, *own))
-            done.append(_train_stage(algorithm, stage, cases, order, progress))
+            done.append(_train_stage(algorithm, stage, cases, order, progress, private))
     algorithm.end_round(batches)
     result = Trained(sum(t.loss_sum for t in done), sum(t.cases for t in done), sum(t.steps for t in done))
     if not math.isfinite(result.loss_sum):
@@ -81,10 +70,14 @@ def train_phase(
 
 
 def _train_stage(
-    algorithm: PersonalAlgorithm, stage: Stage, cases: Cases, order: torch.Generator, progress: float
+    algorithm: PersonalAlgorithm,
+    stage: Stage,
+    cases: Cases,
+    order: torch.Generator,
+    progress: float,
+    private: PrivateSteps | None,
 ) -> Trained:
     """What no group of the stage holds is frozen, so that no gradient is computed for it."""
-    settings = algorithm.hyper_parameters
     algorithm.stage = stage.name
     groups = [
         group | {"params": [parameter for parameter in group["params"] if parameter.requires_grad]}
@@ -98,10 +91,29 @@ def _train_stage(
         parameter.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(True)
-    optimiser = _optimiser(groups, settings, progress)
+    optimiser = _optimiser(groups, algorithm.hyper_parameters, progress)
+    if private is None:
+        result = _plain_steps(algorithm, stage, cases, order, optimiser)
+    else:
+        result = private.take(algorithm, cases, order, optimiser)
+    for parameter, flag in flags.items():
+        parameter.requires_grad_(flag)
+    return result
+
+
+def _plain_steps(
+    algorithm: PersonalAlgorithm,
+    stage: Stage,
+    cases: Cases,
+    order: torch.Generator,
+    optimiser: torch.optim.Optimizer,
+) -> Trained:
+    settings = algorithm.hyper_parameters
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     size, limit, mode = int(settings["batch_size"]), float(settings["clip_norm"]), settings["augmentation"]
     losses: list[Tensor] = []
-    for _ in range(int(settings["local_epochs"]) if stage.epochs is None else stage.epochs):
+    epochs = int(settings["local_epochs"]) if stage.epochs is None else stage.epochs
+    for _ in range(epochs):
         for rows in torch.split(torch.randperm(len(cases.y), generator=order), size):
             loss = algorithm.loss(augment(cases.x[rows], mode, order), cases.y[rows])
             optimiser.zero_grad()
@@ -110,9 +122,6 @@ def _train_stage(
                 torch.nn.utils.clip_grad_norm_(trained, limit)
             optimiser.step()
             losses.append(loss.detach() * len(rows))
-    for parameter, flag in flags.items():
-        parameter.requires_grad_(flag)
-    epochs = int(settings["local_epochs"]) if stage.epochs is None else stage.epochs
     return Trained(
         float(torch.stack(losses).double().sum()) if losses else 0.0, epochs * len(cases.y), len(losses)
     )

@@ -25,10 +25,21 @@ class TicketKeyEntry(_Strict):
     public_key: str = Field(pattern=r"^[A-Za-z0-9+/]{43}=$")
 
 
+class PrivacyBudget(_Strict):
+    """The most a site lets each of its patients pay in differential privacy, over all runs together.
+
+    With a budget the site takes no part in runs without differential privacy.
+    """
+
+    epsilon: float = Field(gt=0, allow_inf_nan=False)
+    delta: float = Field(gt=0, lt=1)
+
+
 class SitePolicy(_Strict):
     """What the site chose to show of itself."""
 
     share_site_metrics: bool = True
+    privacy_budget: PrivacyBudget | None = None
 
 
 class KitManifest(_Strict):

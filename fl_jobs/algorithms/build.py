@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from fl_jobs.algorithms.base import PersonalAlgorithm
+from fl_jobs.algorithms.separation import check_separates
 from fl_jobs.catalog import ALGORITHMS, validate_hyper_parameters
 from fl_jobs.models.build import build_model
 from fl_jobs.packaging.spec import Arm, RunSpec, TensorSpec
+from fl_jobs.privacy.rules import check_privacy
 
 
 def build_algorithm(
@@ -30,19 +32,25 @@ def build_algorithm(
 
 
 def describe_tensors(spec: RunSpec) -> tuple[TensorSpec, ...]:
-    """Every tensor that leaves a site in this run, asked of the algorithms themselves. Raises SpecError.
+    """Every tensor that leaves a site in this run, asked of the algorithms themselves.
 
-    Needs no file of trained weights.
+    Needs no file of trained weights. Raises SpecError, also when the run's differential privacy would not
+    hold for them.
     """
+    check_privacy(spec)
+    privacy = spec.policy.privacy
     tensors: list[TensorSpec] = []
     for arm in spec.arms():
         algorithm = build_algorithm(spec, arm, shapes_only=True)
+        if privacy is not None and privacy.unit == "record" and arm != "local":
+            check_separates(algorithm)
         for phase in algorithm.phases():
             algorithm.phase = phase
             tensors += [
                 TensorSpec(arm=arm, phase=phase, name=name, shape=tuple(value.shape), lane=lane)
                 for name, (value, lane) in sorted(algorithm.sums().items())
             ]
+    check_privacy(spec.model_copy(update={"tensors": tuple(tensors)}))  # with what one-off phases cost
     return tuple(tensors)
 
 

@@ -14,8 +14,9 @@ class Algorithm:
 
     ``fold`` is the torch-free server step, as ``module:function``. ``needs_masking``: parts of a site's
     personal model enter the sums (FedCP's heads), and whoever sees one site's update could recover them.
-    ``needs_updates``: the server step needs each site's own update, which masks hide. ``dp``: the unit
-    differential privacy can be promised for with this method's loss.
+    ``needs_updates``: the server step needs each site's own update, which masks hide. ``dp``: the smallest
+    unit differential privacy can be promised for; "record" needs a loss that separates by case and a round of
+    one part, whose noised steps can be counted.
     """
 
     name: str
@@ -170,7 +171,7 @@ _ENTRIES = (
         "ditto", "Ditto (personal)", "fl_jobs.algorithms.ditto:Ditto",
         "FedAvg, and beside it a model of the site's own that is drawn to the common one; twice the "
         "computing.",
-        (*LOOP, OWN_PULL), dp="record",
+        (*LOOP, OWN_PULL),
     ),
     Algorithm(
         "fedper", "FedPer (own head)", "fl_jobs.algorithms.fedper:FedPer",
@@ -179,7 +180,7 @@ _ENTRIES = (
     Algorithm(
         "fedrep", "FedRep (own head, fitted first)", "fl_jobs.algorithms.fedrep:FedRep",
         "A common base; each site keeps its head and fits it before the base learns.",
-        (*LOOP, HEAD_EPOCHS), dp="record",
+        (*LOOP, HEAD_EPOCHS),
     ),
     Algorithm(
         "fedbn", "FedBN (own normalisation)", "fl_jobs.algorithms.fedbn:FedBN",

@@ -15,7 +15,7 @@ from fl_jobs.errors import FLJobError, SharedStateError, SpecError
 from fl_jobs.flare import wire
 from fl_jobs.flare.footprint import Footprint, payload_bytes
 from fl_jobs.flare.parent_watch import exit_with_parent
-from fl_jobs.flare.site_home import find_site_home, note_seen, shares_site_metrics
+from fl_jobs.flare.site_home import find_site_home, note_seen, privacy_budget, shares_site_metrics
 from fl_jobs.flare.site_identity import open_mask
 from fl_jobs.masking.site import SiteMask
 from fl_jobs.messages import TaskOrder
@@ -109,7 +109,12 @@ class ConsiliumExecutor(Executor):
         home, site = find_site_home(), fl_ctx.get_identity_name()
         spec = read_spec(Path(folder), self._run_digest)
         self._session = SiteSession(
-            spec, run_id=self._run_id, site=site, site_home=home, share_site_metrics=shares_site_metrics(home)
+            spec,
+            run_id=self._run_id,
+            site=site,
+            site_home=home,
+            share_site_metrics=shares_site_metrics(home),
+            budget=privacy_budget(home),
         )
         if spec.policy.secure_aggregation:
             self._mask = open_mask(spec, run_id=self._run_id, epoch=self._epoch, site=site, home=home)

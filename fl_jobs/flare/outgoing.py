@@ -50,13 +50,17 @@ def check_outgoing(
         raise SharedStateError("The result answers another task than the one NVFlare gave.")
     _check_tensors(tensors, spec, task, str(text.get("phase")))
     _check_numbers(text.get("lanes"), "lanes", _LANES)
+    if spec.policy.privacy is not None and any(value != 1 for value in text["lanes"].values()):
+        raise SharedStateError("Under differential privacy a site's number of cases stays at the site.")
     metrics = text.get("metrics")
+    share_site_metrics = share_site_metrics and spec.policy.privacy is None
     _check_open_part(metrics, METRIC_KEYS, task, share_site_metrics=share_site_metrics)
     sums = metrics.get("sums") if isinstance(metrics, dict) else None
     if not isinstance(sums, dict) or sums.keys() - {*spec.arms(), TUNED}:
         raise SharedStateError("The result has sums of an arm that this run does not train.")
+    allowed = frozenset(SUM_NAMES.get(task, ())) if spec.policy.privacy is None else frozenset()
     for arm, values in sums.items():
-        _check_numbers(values, f"sums of {arm}", frozenset(SUM_NAMES.get(task, ())))
+        _check_numbers(values, f"sums of {arm}", allowed)
 
 
 def check_masked(
@@ -69,6 +73,7 @@ def check_masked(
         raise SharedStateError("The result answers another task than the one NVFlare gave.")
     if vector_bytes not in vector_sizes(spec, task):
         raise SharedStateError("The masked vector has not the length that the run declares.")
+    share_site_metrics = share_site_metrics and spec.policy.privacy is None
     _check_open_part(text.get("open"), _OPEN_KEYS, task, share_site_metrics=share_site_metrics)
 
 

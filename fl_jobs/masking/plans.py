@@ -6,6 +6,7 @@ freedom is the clip, one power of two for all tensors, which may grow when the c
 
 from fl_jobs.messages import TaskOrder
 from fl_jobs.packaging.spec import COHORT_MIN, RunSpec
+from fl_jobs.privacy.updates import least_log2_clip
 from secure_agg.errors import SecureAggregationError
 from secure_agg.plan import Plan, Purpose, TensorField, Weighting
 from secure_agg.thresholds import colluding_default
@@ -66,7 +67,8 @@ def first_clip(spec: RunSpec, order: TaskOrder) -> int:
     if order.name == "phase":
         return PHASE_CLIP
     is_change = any(wire in order.tensors for wire in order.declared(spec))
-    return UPDATE_CLIP if is_change and ring_of(spec, order) == 32 else FIRST_CLIP
+    usual = UPDATE_CLIP if is_change and ring_of(spec, order) == 32 else FIRST_CLIP
+    return max(usual, least_log2_clip(spec))
 
 
 def accept_plan(spec: RunSpec, order: TaskOrder, plan: Plan, *, site_count: int) -> None:
@@ -74,6 +76,8 @@ def accept_plan(spec: RunSpec, order: TaskOrder, plan: Plan, *, site_count: int)
     clips = {field.log2_clip for field in plan.fields} or {FIRST_CLIP}
     if len(clips) > 1 or not clips <= set(CLIP_BITS):
         raise SecureAggregationError("E_PLAN", reason="the clip is not one of those this version uses")
+    if plan.fields and min(clips) < least_log2_clip(spec):
+        raise SecureAggregationError("E_PLAN", reason="the clip would cut off noise that protects the sites")
     own = make_plan(spec, order, site_count=site_count, log2_clip=clips.pop())
     if own.encode() != plan.encode():
         raise SecureAggregationError("E_PLAN", reason="it is not what the approved specification gives")

@@ -78,6 +78,41 @@ class TensorSpec(_Frozen):
         return math.prod(self.shape)
 
 
+class PrivacySpec(_Frozen):
+    """Differential privacy of what leaves a site. Every number is public; none is made from a site's data.
+
+    ``unit`` "record": a patient (a group of the manifest). Every step of an arm that leaves the site adds up
+    one gradient a patient, clipped to ``clip_norm``, over a Poisson sample of ``sample_rate``, with Gaussian
+    noise of ``noise_multiplier`` × ``clip_norm`` (Abadi et al., arXiv:1607.00133). ``unit`` "site": the whole
+    update is clipped and the sum of the sites that do not collude holds that noise. ``epsilon_max``: more the
+    run may not spend at one site, repeated orders included. ``scaling``: public centre and spread of each
+    feature or channel (record).
+    """
+
+    unit: Literal["record", "site"]
+    noise_multiplier: float = Field(ge=0.3, le=1000.0, allow_inf_nan=False)
+    clip_norm: float = Field(gt=0.0, le=1000.0, allow_inf_nan=False)
+    sample_rate: float = Field(default=1.0, ge=0.001, le=1.0)
+    delta: float = Field(default=1e-5, ge=1e-12, le=1e-2)
+    epsilon_max: float = Field(gt=0.0, le=100.0)
+    scaling: tuple[tuple[float, float], ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_unit(self) -> Self:
+        if self.unit == "site" and (self.sample_rate != 1.0 or self.scaling):
+            raise ValueError("sample_rate and scaling belong to unit record")
+        if any(not math.isfinite(centre) or not 1e-6 <= spread < 1e30 for centre, spread in self.scaling):
+            raise ValueError("scaling needs a finite centre and a spread of at least 0.000001 for each input")
+        return self
+
+    @property
+    def adjacency(self) -> str:
+        """What one unit is and what two neighbouring data sets differ by."""
+        if self.unit == "record":
+            return "adding or removing one patient of a site's registered training part"
+        return "adding or removing one site's update"
+
+
 class PolicySpec(_Frozen):
     """What this run promises about what the server sees.
 
@@ -87,6 +122,7 @@ class PolicySpec(_Frozen):
 
     secure_aggregation: bool = True
     weight_max: int = Field(default=2**16, ge=2**10, le=2**24)
+    privacy: PrivacySpec | None = None  # None: no differential privacy
 
     @field_validator("weight_max")
     @classmethod
@@ -182,9 +218,14 @@ class RunSpec(_Frozen):
         return {tensor.wire_name: tensor for tensor in self.tensors if tensor.phase == phase}
 
     def canonical(self) -> bytes:
-        """Canonical bytes: sorted keys, no white space, UTF-8; floats in Python's shortest form."""
-        left_out = {"analysis"} if self.version == 1 else None
-        return canonical_json(self.model_dump(mode="json", exclude=left_out))
+        """Canonical bytes: sorted keys, no white space, UTF-8; floats in Python's shortest form.
+
+        Without differential privacy they do not mention it: earlier specifications keep their digest.
+        """
+        content = self.model_dump(mode="json", exclude={"analysis"} if self.version == 1 else None)
+        if self.policy.privacy is None:
+            del content["policy"]["privacy"]
+        return canonical_json(content)
 
     def digest(self) -> str:
         """The run digest, SHA-256 in hex."""

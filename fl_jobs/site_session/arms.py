@@ -11,7 +11,9 @@ from fl_jobs.algorithms.build import build_algorithm
 from fl_jobs.errors import SharedStateError
 from fl_jobs.messages import TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
+from fl_jobs.privacy.rules import public_scaling
 from fl_jobs.site_session.store import PersonalStore
+from fl_jobs.split_model import Scaler
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ArmModels:
         self._models = {arm: build_algorithm(spec, arm, weights) for arm in spec.arms()}
         self._initial: dict[Arm, dict[str, Tensor]] = {}
         for arm, model in self._models.items():
-            model.scaler.fit(train_x)
+            set_scaling(model.scaler, spec, arm, train_x)
             self._initial[arm] = {name: value.clone() for name, value in model.state_dict().items()}
 
     def load(self, arm: Arm, tensors: TensorMap, up_to: int) -> Loaded:
@@ -58,6 +60,16 @@ class ArmModels:
         declared = {wire: t.name for wire, t in self._spec.shared(phase).items() if t.arm == arm}
         if present := {name: tensors[wire] for wire, name in declared.items() if wire in tensors}:
             algorithm.receive(phase, to_torch(present))
+
+
+def set_scaling(scaler: Scaler, spec: RunSpec, arm: Arm, train_x: Tensor) -> None:
+    """The site's own standardisation, or the run's public one where the site's would steer what leaves."""
+    public = public_scaling(spec)
+    if public is None or arm == "local":
+        scaler.fit(train_x)
+    elif public:
+        scale_SF = torch.tensor(public, dtype=torch.float32).T
+        scaler.load_state_dict({"mean": scale_SF[0], "std": scale_SF[1]})
 
 
 def personal_part(algorithm: PersonalAlgorithm) -> TensorMap:

@@ -14,8 +14,11 @@ from fl_jobs.errors import DataError, SharedStateError, SpecError
 from fl_jobs.evaluation import predict_probabilities, validation_sums
 from fl_jobs.messages import VALIDATION, Contribution, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
+from fl_jobs.privacy.ledger import Budget
+from fl_jobs.private_steps import PrivateSteps
 from fl_jobs.site_session.arms import ArmModels, personal_part, to_numpy
 from fl_jobs.site_session.finish import finish
+from fl_jobs.site_session.private import SitePrivacy, check_budget_is_kept, patients_of
 from fl_jobs.site_session.store import PersonalStore
 from fl_jobs.training import Cases, Trained, train_phase
 from fl_jobs.weights import FOLDER as WEIGHTS_FOLDER
@@ -25,12 +28,20 @@ class SiteSession:
     """Executes the tasks of one run at ``site``.
 
     ``share_site_metrics`` is the site's policy: without it the site's own cells stay here and only sums and
-    digests leave. Sets torch to one thread: ten times faster for small models, same numbers everywhere.
-    Raises SpecError when the specification declares other tensors than its algorithms would send.
+    digests leave. ``budget`` is the most its patients may pay in privacy over all runs. Sets torch to one
+    thread: ten times faster for small models, same numbers everywhere. Raises SpecError when the
+    specification declares other tensors than its algorithms would send.
     """
 
     def __init__(
-        self, spec: RunSpec, *, run_id: str, site: str, site_home: Path, share_site_metrics: bool
+        self,
+        spec: RunSpec,
+        *,
+        run_id: str,
+        site: str,
+        site_home: Path,
+        share_site_metrics: bool,
+        budget: Budget | None = None,
     ) -> None:
         torch.set_num_threads(1)
         check_masking(spec.algorithm, secure_aggregation=spec.policy.secure_aggregation)
@@ -40,13 +51,18 @@ class SiteSession:
                 "Install the portal's version at this site, or submit the run again."
             )
         self.spec, self.run_id, self.site, self.site_home = spec, run_id, site, site_home
-        self.share_site_metrics = share_site_metrics
+        check_budget_is_kept(spec, budget)
+        privacy = spec.policy.privacy
+        self.share_site_metrics = share_site_metrics and privacy is None
         self.store = PersonalStore(site_home, spec, run_id)
-        self._weights = site_home / WEIGHTS_FOLDER
-        self._initial_sha256 = initial_sha256(spec, self._weights)
+        self.weights = site_home / WEIGHTS_FOLDER
+        self._initial_sha256 = initial_sha256(spec, self.weights)
+        self.privacy = None if privacy is None else SitePrivacy(self, privacy, budget)
 
     def execute(self, order: TaskOrder) -> Contribution:
         """Do one task. Raises DataError, SharedStateError, ModelFileError or FLJobError with a sentence."""
+        if self.privacy is not None and order.name in ("phase", TRAIN):
+            self.privacy.charge(order)
         if order.name == "phase":
             return self._phase(order)
         if order.name == TRAIN:
@@ -62,7 +78,10 @@ class SiteSession:
 
     @cached_property
     def training_cases(self) -> Cases:
-        return self.cases(self.part(TRAIN))
+        part = self.part(TRAIN)
+        per_patient = self.privacy is not None and self.privacy.per_patient
+        x, y = torch.from_numpy(part.x), torch.from_numpy(part.y)
+        return Cases(x, y, patients_of(part) if per_patient else None)
 
     @cached_property
     def validation(self) -> DataPart:
@@ -70,11 +89,11 @@ class SiteSession:
 
     @cached_property
     def models(self) -> ArmModels:
-        return ArmModels(self.spec, self.store, self.training_cases.x, self._weights)
+        return ArmModels(self.spec, self.store, self.training_cases.x, self.weights)
 
     @cached_property
     def encode_texts(self) -> TextEncoder:
-        return text_encoder(self.spec, self._weights)
+        return text_encoder(self.spec, self.weights)
 
     def part(self, name: str) -> DataPart:
         """One part of the site's registered data. The test part is asked for by ``finish`` only."""
@@ -85,16 +104,23 @@ class SiteSession:
             raise DataError(f"The data set has no {name} cases. Register it again with more cases.")
         return part
 
-    @staticmethod
-    def cases(part: DataPart) -> Cases:
-        return Cases(torch.from_numpy(part.x), torch.from_numpy(part.y))
+    def train(
+        self, algorithm: PersonalAlgorithm, phase: str, number: int, private: PrivateSteps | None = None
+    ) -> Trained:
+        """One round of local training; all arms see the same batches in round ``number``.
 
-    def train(self, algorithm: PersonalAlgorithm, phase: str, number: int) -> Trained:
-        """One round of local training; all arms see the same batches in round ``number``."""
+        With ``private`` it is trained to leave the site; without, what comes out stays here.
+        """
         words = (self.site, phase, number)
         progress = max(number - 1, 0) / self.spec.rounds
         return train_phase(
-            algorithm, phase, self.training_cases, seed=self.spec.seed, words=words, progress=progress
+            algorithm,
+            phase,
+            self.training_cases,
+            seed=self.spec.seed,
+            words=words,
+            progress=progress,
+            private=private,
         )
 
     def measure_validation(self, algorithm: PersonalAlgorithm) -> dict[str, float]:
@@ -108,7 +134,7 @@ class SiteSession:
             raise SharedStateError(f"This run has no phase “{phase}”. Submit the run again.")
         algorithm = self.models.load(arm, {}, 0).algorithm
         self.train(algorithm, phase, 0)
-        return self._contribution(self._outgoing(arm, phase, algorithm), {}, None)
+        return self._contribution(self._noised(order, self._outgoing(arm, phase, algorithm)), {}, None)
 
     def _train(self, order: TaskOrder) -> Contribution:
         number = order.round_number
@@ -118,16 +144,17 @@ class SiteSession:
         for arm in self.spec.arms():
             result, outgoing = self._train_arm(arm, order)
             tensors |= outgoing
-            trained[arm] = {"train_loss": result.loss_sum / result.cases}
+            trained[arm] = {"train_loss": result.loss_sum / max(result.cases, 1)}
             own = {"train_loss": result.loss_sum, "train_n": float(result.cases)}
             sums[arm] = sums.get(arm, {}) | own
-        return self._contribution(tensors, sums, cells | {"trained": trained})
+        return self._contribution(self._noised(order, tensors), sums, cells | {"trained": trained})
 
     def _train_arm(self, arm: Arm, order: TaskOrder) -> tuple[Trained, TensorMap]:
         """One round of one arm: what it did and what leaves. The personal part is on disk afterwards."""
         number = order.round_number
         algorithm = self.models.load(arm, order.tensors, number - 1).algorithm
-        result = self.train(algorithm, TRAIN, number)
+        private = None if self.privacy is None else self.privacy.steps(arm)
+        result = self.train(algorithm, TRAIN, number, private)
         self.store.write(arm, number, personal_part(algorithm))
         best = int(order.header.get("best", {}).get(arm, number))
         self.store.prune(arm, {number, number - 1, best})
@@ -161,6 +188,9 @@ class SiteSession:
         values = to_numpy({name: value for name, (value, _lane) in sums.items()})
         return {declared[name].wire_name: value for name, value in values.items()}
 
+    def _noised(self, order: TaskOrder, tensors: TensorMap) -> TensorMap:
+        return tensors if self.privacy is None else self.privacy.outgoing(order, tensors)
+
     def _contribution(
         self,
         tensors: TensorMap,
@@ -170,6 +200,7 @@ class SiteSession:
         always: bool = False,
     ) -> Contribution:
         site = cells if always or self.share_site_metrics else None
-        metrics = {"sums": sums, "site": site, "initial_sha256": self._initial_sha256}
-        lanes = {"samples": float(len(self.training_cases.y)), "one": 1.0}
+        withheld = self.privacy is not None  # counts and measurements carry no noise
+        metrics = {"sums": {} if withheld else sums, "site": site, "initial_sha256": self._initial_sha256}
+        lanes = {"samples": 1.0 if withheld else float(len(self.training_cases.y)), "one": 1.0}
         return Contribution(tensors, lanes, metrics)

@@ -7,6 +7,7 @@ written last, so a part without it was never finished and is not used.
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class PersonalStore:
 
     def __init__(self, site_home: Path, spec: RunSpec, run_id: str) -> None:
         self._digest = spec.digest()
+        self._salted = spec.policy.privacy is not None
         self._artifacts = site_home / "artifacts" / "sha256"
         name = run_folder_name(self._digest, run_id)
         self.folder = site_home / "personal" / spec.study.slug / spec.algorithm / name
@@ -32,10 +34,15 @@ class PersonalStore:
             write_bytes(spec_file, spec.canonical(), mode=0o600)
 
     def write(self, arm: str, number: int, tensors: TensorMap) -> str:
-        """Keep the personal part of ``arm`` after round ``number``; return its SHA-256."""
+        """Keep the personal part of ``arm`` after round ``number``; return its SHA-256.
+
+        Under differential privacy the file holds a secret salt: its digest leaves the site, and without salt
+        whoever guesses the patients could train the same part and compare.
+        """
         path = self._path(arm, number)
         path.with_suffix(".json").unlink(missing_ok=True)
-        sha256 = write_tensors(path, tensors, mode=0o600)
+        salt = secrets.token_hex(32) if self._salted else None
+        sha256 = write_tensors(path, tensors, mode=0o600, salt=salt)
         card = {"arm": arm, "round": number, "run_digest": self._digest, "sha256": sha256}
         write_bytes(path.with_suffix(".json"), canonical_json(card), mode=0o600)
         return sha256

@@ -16,6 +16,7 @@ from platform_web.registry.errors import RegistryError
 from platform_web.registry.models import Arm, Promotion, SiteModel
 from platform_web.training import selectors as training
 from platform_web.training.models import Run
+from platform_web.training.privacy import privacy_sentences
 from platform_web.training.receipt import receipt_of
 from platform_web.training.views import VIEWERS
 
@@ -32,6 +33,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "rows": selectors.benefit_rows(run, request.user),
         "cohort": selectors.cohort_cells(run),
         "receipt": receipt_of(run, request.user),
+        "privacy": privacy_sentences(run),
         "footprint": training.footprint_rows(run, request.user),
         "arms": Arm,
         "may_promote": has_role(request.user, Role.ADMINISTRATOR),

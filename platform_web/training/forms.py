@@ -13,6 +13,7 @@ from fl_jobs import catalog
 from fl_jobs.errors import SpecError
 from fl_jobs.packaging.spec import COHORT_MIN, NAME_PATTERN, HyperValue, TaskSpec
 from platform_web.training.models import Study
+from platform_web.training.privacy_fields import PrivacyFields
 from platform_web.training.services import RunRequest
 from platform_web.training.setting_fields import setting_field
 
@@ -138,7 +139,7 @@ class NamesField(forms.Field):
         return [str(name) for name in value or []]
 
 
-class RunForm(forms.Form):
+class RunForm(PrivacyFields):
     """A run of one study. ``hp_*`` are the algorithm's settings, ``arg_*`` the model's."""
 
     algorithm = forms.ChoiceField(
@@ -235,6 +236,7 @@ class RunForm(forms.Form):
             )
         except SpecError as error:
             self.add_error(None, str(error))
+        self.clean_promise(values, self.study)
         return values
 
     def _check_masks(self, values: dict[str, Any]) -> None:
@@ -280,5 +282,6 @@ class RunForm(forms.Form):
             "min_sites",
             "sites",
             "server_sees_updates",
+            "privacy",
         )
         return RunRequest(**{name: self.cleaned_data[name] for name in names})

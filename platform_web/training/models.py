@@ -8,7 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from pydantic import ValidationError
 
-from fl_jobs.packaging.spec import COHORT_MIN, RunSpec, TaskSpec, canonical_json
+from fl_jobs.packaging.spec import COHORT_MIN, PrivacySpec, RunSpec, TaskSpec, canonical_json
 from platform_web.accounts.scope import ScopedManager
 from platform_web.federation.models import Site
 from platform_web.training.errors import RunStateError
@@ -71,6 +71,7 @@ class Run(models.Model):
     seed = models.PositiveIntegerField()
     min_sites = models.PositiveIntegerField()
     server_sees_updates = models.BooleanField(default=False)
+    privacy = models.JSONField(null=True, blank=True)  # a PrivacySpec; None: no differential privacy
     sites = models.ManyToManyField(Site, related_name="runs")
     spec = models.JSONField(null=True, blank=True)
     run_digest = models.CharField(max_length=64, blank=True, default="")
@@ -119,6 +120,10 @@ class Run(models.Model):
     def fewest_sites(self) -> int:
         """How many sites must be there for the run to go on."""
         return self.min_sites if self.server_sees_updates else max(self.min_sites, COHORT_MIN)
+
+    def privacy_spec(self) -> PrivacySpec | None:
+        """The differential privacy asked for; None without."""
+        return None if self.privacy is None else PrivacySpec.model_validate_json(canonical_json(self.privacy))
 
     def next_round(self) -> int:
         """The round after the last one committed in our rows; the server's journal may know more."""

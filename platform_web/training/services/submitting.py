@@ -32,7 +32,12 @@ def draft_spec(run: Run) -> RunSpec:
         rounds=run.rounds,
         seed=run.seed,
         min_sites=run.min_sites,
-        policy=PolicySpec(secure_aggregation=not run.server_sees_updates, weight_max=_weight_max(run)),
+        policy=PolicySpec(
+            secure_aggregation=not run.server_sees_updates,
+            # under privacy every site weighs the same, and its number of cases stays out of the specification
+            weight_max=_weight_max(run) if run.privacy is None else WEIGHTS[0],
+            privacy=run.privacy_spec(),
+        ),
     )
 
 

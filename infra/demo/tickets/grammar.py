@@ -120,7 +120,7 @@ class _Province:
             else self._one(openers) + self._one(self.common["times"]) + self._one(self.common["places"])
         )
         count = int(self.generator.choice(EFFECTS[0], p=EFFECTS[1]))
-        effects = [] if short else self.generator.permutation(self.common["effects"])[:count]
+        effects = self.generator.permutation(self.common["effects"])[: 0 if short else count]
         parts = [start + self._complaint(topic), *map(str, effects)]
         if self._happens(SECOND_MATTER):
             other = _topics()[str(self.generator.choice(list(_topics())))]

@@ -4,6 +4,7 @@ Shape suffixes: N = case, C = class.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fl_jobs.algorithms.base import PersonalAlgorithm
+from fl_jobs.calibration import bin_number, expected_calibration_error, sensitivity_at, threshold_for
 
 BATCH = 256
 SMALLEST = 1e-7  # a probability below counts as this in the log loss
@@ -43,22 +45,60 @@ def tested_sums(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -
     return {name: sums[key] for key, name in names.items()}
 
 
-def measure(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> dict[str, float | None]:
-    """Accuracy, balanced accuracy, AUROC and log loss.
+@dataclass(frozen=True)
+class Cutoff:
+    """A score above ``threshold`` is called positive; the score is the sum over the labels at ``positive``.
+
+    Chosen on validation (``cutoff_for``), never on the cases it is then judged by.
+    """
+
+    positive: tuple[int, ...]
+    threshold: float | None
+
+
+def cutoff_for(
+    probabilities_NC: NDArray[np.float64],
+    y_N: NDArray[np.int64],
+    *,
+    positive: tuple[int, ...],
+    specificity: float,
+) -> Cutoff | None:
+    """The cutoff with at least ``specificity`` on these (validation) cases; None without positive labels."""
+    if not positive:
+        return None
+    scores_N, sick_N = _scores(probabilities_NC, y_N, positive)
+    return Cutoff(positive, threshold_for(scores_N, sick_N, specificity))
+
+
+def measure(
+    probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64], cutoff: Cutoff | None = None
+) -> dict[str, float | None]:
+    """Accuracy, balanced accuracy, AUROC, macro-F1, log loss, calibration error with its number of bins.
 
     AUROC is that of the second label with two labels, else the mean of one-against-rest over the classes
-    present; None when only one class is present.
+    present; None when only one class is present. With ``cutoff`` also the sensitivity and specificity
+    reached here, and the threshold.
     """
-    right = probabilities_NC.argmax(axis=1) == y_N
+    predicted_N = probabilities_NC.argmax(axis=1)
+    right = predicted_N == y_N
     present = np.unique(y_N)
     scored = [1] if probabilities_NC.shape[1] == 2 else list(present)
     areas = [_auroc(probabilities_NC[:, c], y_N == c) for c in scored] if len(present) > 1 else []
-    return {
+    found: dict[str, float | None] = {
         "accuracy": float(right.mean()),
         "balanced_accuracy": _balanced(right, y_N),
         "auroc": float(np.mean(areas)) if areas else None,
+        "macro_f1": _macro_f1(predicted_N, y_N),
         "log_loss": float(_losses(probabilities_NC, y_N).mean()),
+        "ece": expected_calibration_error(probabilities_NC.max(axis=1), right),
+        "ece_bins": float(bin_number(len(y_N))),
     }
+    if cutoff is not None:
+        sensitivity, specificity = sensitivity_at(
+            cutoff.threshold, *_scores(probabilities_NC, y_N, cutoff.positive)
+        )
+        found |= {"sensitivity": sensitivity, "specificity": specificity, "threshold": cutoff.threshold}
+    return found
 
 
 def absent_labels(y_N: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
@@ -70,6 +110,21 @@ def absent_labels(y_N: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
 def _balanced(right_N: NDArray[np.bool_], y_N: NDArray[np.int64]) -> float:
     """Mean over the classes present of the share of right answers."""
     return float(np.mean([right_N[y_N == c].mean() for c in np.unique(y_N)]))
+
+
+def _macro_f1(predicted_N: NDArray[np.int64], y_N: NDArray[np.int64]) -> float:
+    """Mean over the classes present of 2 × right ÷ (predicted + true)."""
+    shares = [
+        2 * ((predicted_N == c) & (y_N == c)).sum() / ((predicted_N == c).sum() + (y_N == c).sum())
+        for c in np.unique(y_N)
+    ]
+    return float(np.mean(shares))
+
+
+def _scores(
+    probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64], positive: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    return probabilities_NC[:, list(positive)].sum(axis=1), np.isin(y_N, positive)
 
 
 def _losses(probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64]) -> NDArray[Any]:

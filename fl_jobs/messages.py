@@ -79,8 +79,9 @@ class Contribution:
     - "site": this site's own cells. On train/validate {"trained": {arm: {"train_loss"}} (train only),
       "validated": {arm: {"val_loss", "val_accuracy",
       "val_balanced_accuracy"}}}, None when the site's policy keeps them. On finish
-      always {"finish": …}; its "rows", "cells", "differences" and "proposal" are None when the policy
-      keeps them.
+      always {"finish": …}; its "rows", "cells" ({arm: {metric, and "low", "high" of the endpoint}}),
+      "differences" ({arm: ``fl_jobs.benefit.Difference`` and "validation": {"value", "error"}}) and
+      "proposal" are None when the policy keeps them.
     """
 
     tensors: TensorMap

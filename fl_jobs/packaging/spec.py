@@ -12,6 +12,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Arm = Literal["local", "global", "personal"]
+Candidate = Literal["global", "tuned", "personal"]
+Endpoint = Literal["balanced_accuracy", "accuracy"]
 TaskKind = Literal["tabular", "image", "text"]
 Lane = Literal["samples", "one"]
 HyperValue = bool | int | float | str
@@ -99,13 +101,32 @@ class PolicySpec(_Frozen):
         return not self.secure_aggregation
 
 
+class AnalysisSpec(_Frozen):
+    """What will be said about benefit, and how: part of the run digest, so fixed before a test label is read.
+
+    ``candidate`` None means the run's own algorithm (FedAvg's common model in a run of FedAvg). ``positive``
+    are the labels that count as disease for sensitivity; empty means the second of two labels.
+    """
+
+    endpoint: Endpoint = "balanced_accuracy"
+    candidate: Candidate | None = None
+    margin: float = Field(default=0.02, gt=0, lt=0.5)  # a loss up to this is no harm
+    error: float = Field(default=0.05, gt=0, lt=0.5)  # of "helps" and "harms" together, and of the bound
+    minimum_groups: int = Field(default=30, ge=10)  # of every label; below it nothing can be tested
+    specificity: float = Field(default=0.90, gt=0, lt=1)  # on validation, where the threshold is chosen
+    positive: tuple[str, ...] = ()
+    draws: int = Field(default=2000, ge=200, le=100_000)  # of the bootstrap
+    swaps: int = Field(default=9999, ge=199, le=1_000_000)  # of the permutation test
+
+
 class RunSpec(_Frozen):
     """One run. Three arms train with the same seed and the same number of steps.
 
     They are ``local`` (nothing is shared), ``global`` (FedAvg) and ``personal`` (``algorithm``).
+    A specification of version 1 had no ``analysis``; it keeps its digest, and its models are still served.
     """
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     study: StudySpec
     algorithm: str
     hyper_parameters: dict[str, HyperValue]
@@ -115,6 +136,18 @@ class RunSpec(_Frozen):
     min_sites: int = Field(ge=2, le=1000)
     tensors: tuple[TensorSpec, ...] = ()
     policy: PolicySpec = PolicySpec()
+    analysis: AnalysisSpec = AnalysisSpec()
+
+    @model_validator(mode="after")
+    def _analysis_fits(self) -> Self:
+        if self.version == 1 and self.analysis != AnalysisSpec():
+            raise ValueError("a specification of version 1 has no analysis of its own")
+        wanted = self.analysis.candidate
+        if wanted and wanted not in {*self.arms(), *(("tuned",) if "global" in self.arms() else ())}:
+            raise ValueError(f"this run trains no arm “{wanted}” that could be the candidate")
+        if unknown := [label for label in self.analysis.positive if label not in self.study.task.labels]:
+            raise ValueError(f"“{unknown[0]}” is not one of the study's labels")
+        return self
 
     @model_validator(mode="after")
     def _masks_need_three(self) -> Self:
@@ -133,13 +166,25 @@ class RunSpec(_Frozen):
         """The catalog name of the algorithm that trains ``arm``."""
         return {"local": "local_only", "global": "fedavg", "personal": self.algorithm}[arm]
 
+    def candidate(self) -> Candidate | None:
+        """The one arm whose benefit this run tests; None in a run of local-only. Others are information."""
+        trained = [arm for arm in self.arms() if arm != "local"]
+        return self.analysis.candidate or (trained[-1] if trained else None)
+
+    def positive_places(self) -> tuple[int, ...]:
+        """Places of the labels that count as disease; empty where sensitivity is not asked for."""
+        labels = self.study.task.labels
+        named = tuple(labels.index(label) for label in self.analysis.positive)
+        return named or ((1,) if len(labels) == 2 else ())
+
     def shared(self, phase: str = "train") -> dict[str, TensorSpec]:
         """The tensors that leave in ``phase``, by wire name."""
         return {tensor.wire_name: tensor for tensor in self.tensors if tensor.phase == phase}
 
     def canonical(self) -> bytes:
         """Canonical bytes: sorted keys, no white space, UTF-8; floats in Python's shortest form."""
-        return canonical_json(self.model_dump(mode="json"))
+        left_out = {"analysis"} if self.version == 1 else None
+        return canonical_json(self.model_dump(mode="json", exclude=left_out))
 
     def digest(self) -> str:
         """The run digest, SHA-256 in hex."""

@@ -9,9 +9,10 @@ import json
 import re
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import Any
 
 from fl_jobs.errors import ModelFileError
-from fl_jobs.messages import TensorMap
+from fl_jobs.messages import TaskOrder, TensorMap
 from fl_jobs.packaging.spec import RunSpec, canonical_json, run_folder_name
 from fl_jobs.tensor_files import encode_tensors, read_tensors, write_bytes, write_tensors
 
@@ -76,6 +77,30 @@ class PersonalStore:
         sha256 = hashlib.sha256(data).hexdigest()
         write_bytes(self._artifacts / sha256, data)
         return sha256
+
+    def write_answer(self, order: TaskOrder, answer: dict[str, Any]) -> None:
+        """Note the answer to a task that is done once, under the version (header and tensors) it was for."""
+        write_bytes(self._answer_path(order), canonical_json(answer), mode=0o600)
+
+    def read_answer(self, order: TaskOrder) -> dict[str, Any] | None:
+        """The answer noted before, if the model files it names are still there. Raises ModelFileError."""
+        path = self._answer_path(order)
+        if not path.exists():
+            return None
+        try:
+            answer: dict[str, Any] = json.loads(path.read_bytes())
+            files = answer["report"]["files"].items()
+            is_whole = all(
+                self.has(a, f["round"]) and self.sha256(a, f["round"]) == f["personal_sha256"]
+                for a, f in files
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelFileError(f"{path} cannot be read. Remove it; the task is then done anew.") from error
+        return answer if is_whole else None
+
+    def _answer_path(self, order: TaskOrder) -> Path:
+        version = order.digest(self._digest) + hashlib.sha256(encode_tensors(order.tensors)).digest()
+        return self.folder / "answers" / f"{order.name}-{hashlib.sha256(version).hexdigest()[:16]}.json"
 
     def _path(self, arm: str, number: int) -> Path:
         return self.folder / arm / f"r{number:04d}.safetensors"

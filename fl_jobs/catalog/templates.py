@@ -61,7 +61,7 @@ _ENTRIES = (
         "hotline-intent", "Hotline intent",
         "Short requests of citizens and the department each belongs to; provinces route some of them "
         "differently.",
-        "text", "text_hash", {"buckets": 16384, "dim": 64, "feature_dim": 64}, 15,
+        "text", "text_hash", {"buckets": 8192, "dim": 32, "feature_dim": 64}, 12,
         {"local_epochs": 2, "batch_size": 32},
         {"dbe": {}, "fedcp": {}, "gpfl": {}, "fedper": {}, "ditto": {}},
     ),

@@ -36,11 +36,11 @@ def hotline() -> DemoStudy:
         labels=DEPARTMENTS,
         features=(),
         model="text_hash",
-        rounds=15,
+        rounds=12,
         sites=sites,
         write=write,
         case=lambda site, _folder: {"json": {"records": [new_request(site)]}},
-        settings={"hp_local_epochs": 2, "hp_batch_size": 32, "arg_dim": 64},
+        settings={"hp_local_epochs": 2, "hp_batch_size": 32, "arg_buckets": 8192},
         synthetic=True,
     )
 

@@ -99,7 +99,7 @@ def _alike(
     rows_U = np.concatenate([stratum_U[:, None], cases_UC, right_UC], axis=1)
     kept_U, place_U = np.unique(rows_U, axis=0, return_inverse=True)
     classes = cases_UC.shape[1]
-    weights = np.bincount(place_U.ravel(), weights=weight_U)
+    weights = np.asarray(np.bincount(place_U.ravel(), weights=weight_U), dtype=np.float64)
     strata = np.asarray(kept_U[:, 0], dtype=np.int64)
     return kept_U[:, 1 : classes + 1], kept_U[:, classes + 1 :], weights, strata
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from fl_jobs.choosing import PooledGain
 from platform_web.accounts.scope import AnyUser
 from platform_web.federation.models import Site
+from platform_web.registry.benefit import HELPS_ALONE, METRICS, BenefitSummary, summarise
 from platform_web.registry.models import Arm, ModelVersion, Promotion, SiteModel
 from platform_web.training.models import Run
 
@@ -45,14 +47,40 @@ class BenefitCell:
     arm: Arm
     model: SiteModel | None
     metric: str
+    summary: BenefitSummary | None = None
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All that the site measured of this arm; empty where it keeps its figures."""
+        return (self.model.cells or {}) if self.model else {}
 
     @property
     def value(self) -> float | None:
-        return (self.model.cells or {}).get(self.metric) if self.model else None
+        return self.figures.get(self.metric)
 
     @property
     def difference(self) -> dict[str, Any] | None:
         return self.model.difference if self.model else None
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether this is the arm the run set out to test; the others are shown for information."""
+        return self.summary is None or self.summary.candidate == self.arm
+
+    @property
+    def verdict(self) -> str:
+        """The verdict to show; that of the candidate after correction over the sites."""
+        found = str((self.difference or {}).get("verdict", ""))
+        if self.summary is None or self.model is None or not self.is_candidate or found != "helps":
+            return found
+        return found if self.model.site.name in self.summary.verdict.helped else HELPS_ALONE
+
+    @property
+    def pooled(self) -> PooledGain | None:
+        """The candidate's likely gain here, by the validation parts of all sites that share theirs."""
+        if self.summary is None or self.model is None or not self.is_candidate:
+            return None
+        return self.summary.pooled.get(self.model.site.name)
 
 
 @dataclass
@@ -62,6 +90,7 @@ class BenefitRow:
     site: Site
     models: dict[str, SiteModel] = field(default_factory=dict)
     promotion: Promotion | None = None
+    summary: BenefitSummary | None = None
 
     @property
     def metric(self) -> str:
@@ -71,7 +100,20 @@ class BenefitRow:
 
     @property
     def cells(self) -> list[BenefitCell]:
-        return [BenefitCell(arm, self.models.get(arm), self.metric) for arm in Arm]
+        return [BenefitCell(arm, self.models.get(arm), self.metric, self.summary) for arm in Arm]
+
+    @property
+    def measured(self) -> list[tuple[str, list[float | None]]]:
+        """Every figure the site shares: name, and one value per arm."""
+        cells = self.cells
+        shown = [name for name in METRICS if any(name in cell.figures for cell in cells)]
+        return [(name, [cell.figures.get(name) for cell in cells]) for name in shown]
+
+    @property
+    def bins(self) -> int | None:
+        """How many bins the calibration error was taken over."""
+        found = next((cell.figures["ece_bins"] for cell in self.cells if "ece_bins" in cell.figures), None)
+        return int(found) if found else None
 
     @property
     def any_model(self) -> SiteModel:
@@ -92,6 +134,9 @@ def benefit_rows(run: Run, user: AnyUser) -> list[BenefitRow]:
     active = Promotion.objects.filter(study=run.study, site__in=rows, withdrawn=None)
     for promotion in active.select_related("site_model__version"):
         rows[promotion.site_id].promotion = promotion
+    summary = summarise(run, user)
+    for row in rows.values():
+        row.summary = summary
     return list(rows.values())
 
 

@@ -82,6 +82,7 @@ def _round_of(finish: FinishLine, arm: str, reports: dict[str, SiteFinish]) -> i
 
 def _site_model(version: ModelVersion, site: Site, report: SiteFinish) -> SiteModel:
     arm = version.arm
+    difference = (report.differences or {}).get(arm)
     return SiteModel(
         version=version,
         site=site,
@@ -89,7 +90,7 @@ def _site_model(version: ModelVersion, site: Site, report: SiteFinish) -> SiteMo
         personal_sha256=report.files[arm].personal_sha256,
         rows=report.rows or {},
         cells=(report.cells or {}).get(arm),
-        difference=(report.differences or {}).get(arm),
+        difference=difference.model_dump(exclude_none=True) if difference else None,
         absent_labels=report.absent_labels or [],
         proposal=report.proposal == arm,
     )

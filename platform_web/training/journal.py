@@ -1,7 +1,7 @@
 """The lines of a run's journal, checked before anything is written from them. No Django here but words."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -86,6 +86,31 @@ class SiteFile(_Line):
     personal_sha256: Sha256
 
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class ValidationGain(_Line):
+    value: Number
+    error: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class DifferenceLine(_Line):
+    """An arm minus local-only at one site (``fl_jobs.benefit.Difference``); older sites send less."""
+
+    metric: str = Field(max_length=60)
+    value: Number
+    low: Number
+    high: Number
+    groups: dict[str, int]
+    verdict: Literal["helps", "harms", "no proven difference", "cannot be tested here"]
+    lower: Number | None = None
+    margin: Number | None = None
+    p_gain: Probability | None = None
+    p_harm: Probability | None = None
+    validation: ValidationGain | None = None
+
+
 class SiteFinish(_Line):
     """What one site reports after it has read its test part once."""
 
@@ -93,7 +118,7 @@ class SiteFinish(_Line):
     files: dict[str, SiteFile]
     shared_sha256: dict[str, Sha256] = {}
     cells: dict[str, dict[str, Figure]] | None = None
-    differences: dict[str, dict[str, Any]] | None = None
+    differences: dict[str, DifferenceLine] | None = None
     proposal: str | None = None
     absent_labels: list[str] | None = None
 

@@ -1,84 +1,103 @@
-"""Evaluation and benefit."""
+"""Metrics on one part."""
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
-from fl_jobs.benefit import compare_arms, judge, propose
-from fl_jobs.evaluation import absent_labels, measure
+from fl_jobs.calibration import bin_number, expected_calibration_error, sensitivity_at, threshold_for
+from fl_jobs.evaluation import absent_labels, cutoff_for, measure
 
 LABELS = ("benign", "malignant")
 
 
-def test_metrics_agree_with_scikit_learn():
-    generator = np.random.default_rng(0)
-    for classes in (2, 4):
-        p = generator.dirichlet(np.ones(classes), 200).round(2) + 1e-3
-        p /= p.sum(axis=1, keepdims=True)
-        y = generator.integers(0, classes, 200)
-        found = measure(p, y)
-        scores = p[:, 1] if classes == 2 else p
-        assert found["auroc"] == pytest.approx(roc_auc_score(y, scores, multi_class="ovr"))
-        assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, p.argmax(axis=1)))
-        assert found["log_loss"] == pytest.approx(log_loss(y, np.clip(p, 1e-7, 1)), rel=1e-4)
+def drawn(classes, size=200, seed=0):
+    generator = np.random.default_rng(seed)
+    p = generator.dirichlet(np.ones(classes), size).round(2) + 1e-3
+    return p / p.sum(axis=1, keepdims=True), generator.integers(0, classes, size)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_metrics_agree_with_scikit_learn(classes):
+    p, y = drawn(classes)
+    found, predicted = measure(p, y), p.argmax(axis=1)
+    scores = p[:, 1] if classes == 2 else p
+    assert found["auroc"] == pytest.approx(roc_auc_score(y, scores, multi_class="ovr"))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, predicted))
+    assert found["macro_f1"] == pytest.approx(f1_score(y, predicted, average="macro"))
+    assert found["log_loss"] == pytest.approx(log_loss(y, np.clip(p, 1e-7, 1)), rel=1e-4)
 
 
 def test_metrics_cover_the_classes_present_and_name_the_absent_ones():
     y = np.zeros(5, dtype=np.int64)
     found = measure(np.tile([0.9, 0.1], (5, 1)), y)
     assert found["auroc"] is None
-    assert found["balanced_accuracy"] == 1.0
+    assert found["balanced_accuracy"] == found["macro_f1"] == 1.0
     assert absent_labels(y, LABELS) == ["malignant"]
 
 
-def arms(size, *, local, other, groups=None, seed=0):
-    generator = np.random.default_rng(seed)
-    y = np.arange(size) % 2
-    wrong = generator.random((2, size)) > np.array([[local], [other]])
-    groups = groups if groups is not None else np.arange(size).astype(str)
-    return compare_arms(y, y ^ wrong[1], y ^ wrong[0], groups, LABELS, seed=1)
+def test_calibration_error_by_hand():
+    confidence = np.repeat([0.6, 0.9], 10)
+    right = np.array([True] * 4 + [False] * 6 + [True] * 9 + [False])
+    assert bin_number(20) == 2
+    assert expected_calibration_error(confidence, right) == pytest.approx((0.2 + 0.0) / 2)
 
 
-def test_a_clear_gain_helps_and_a_clear_loss_harms():
-    better = arms(400, local=0.7, other=0.9)
-    assert better.verdict == "helps"
-    assert better.low < better.value < better.high
-    assert arms(400, local=0.9, other=0.7).verdict == "harms"
+def test_calibration_error_is_small_for_honest_probabilities_and_not_for_bold_ones():
+    generator = np.random.default_rng(0)
+    confidence = generator.uniform(0.5, 1.0, 20_000)
+    right = generator.random(20_000) < confidence
+    assert expected_calibration_error(confidence, right) < 0.012
+    bold = np.sqrt(confidence)
+    gap = float((bold - confidence).mean())
+    assert expected_calibration_error(bold, right) == pytest.approx(gap, abs=0.01)
 
 
-def test_equal_arms_prove_nothing():
-    assert arms(200, local=0.8, other=0.8).verdict == "no proven difference"
+def test_calibration_error_does_not_depend_on_the_order_of_rows():
+    generator = np.random.default_rng(1)
+    confidence, right = generator.integers(5, 10, 300) / 10, generator.random(300) < 0.7
+    order = generator.permutation(300)
+    assert expected_calibration_error(confidence, right) == pytest.approx(
+        expected_calibration_error(confidence[order], right[order])
+    )
 
 
-def test_too_few_patients_cannot_be_tested():
-    assert arms(40, local=0.1, other=1.0).verdict == "cannot be tested here"
-    assert judge(0.1, 0.2, {"benign": 29, "malignant": 500}) == "cannot be tested here"
+@pytest.mark.parametrize(("cases", "bins"), [(3, 1), (29, 2), (149, 14), (150, 15), (9000, 15)])
+def test_few_cases_get_few_bins_and_the_figure_says_how_many(cases, bins):
+    p, y = drawn(2, cases)
+    assert measure(p, y)["ece_bins"] == bins
 
 
-def test_many_cases_of_few_patients_do_not_count_as_many():
-    patients = (np.arange(400) % 2 + 2 * (np.arange(400) // 100)).astype(str)
-    few = arms(400, local=0.7, other=0.9, groups=patients)
-    assert few.groups == {"benign": 4, "malignant": 4}
-    assert few.verdict == "cannot be tested here"
+@pytest.mark.parametrize("specificity", [0.5, 0.9, 0.95, 1 - 1e-6])
+def test_the_threshold_keeps_the_wanted_specificity_and_no_lower_one_would(specificity):
+    generator = np.random.default_rng(2)
+    scores, sick = generator.random(211).round(2), generator.random(211) < 0.4
+    threshold = threshold_for(scores, sick, specificity)
+    assert (scores[~sick] <= threshold).mean() >= specificity
+    lower = np.max(scores[scores < threshold])
+    assert (scores[~sick] <= lower).mean() < specificity
 
 
-def test_the_interval_is_wider_by_patient_than_by_case():
-    y = np.arange(400) % 2
-    hard = np.arange(400) // 2 % 5 == 0  # whole patients are hard for local-only
-    local = np.where(hard, 1 - y, y)
-    by_case = compare_arms(y, y, local, np.arange(400).astype(str), LABELS, seed=0)
-    patients = (np.arange(400) % 10 + 10 * (np.arange(400) // 50)).astype(str)
-    by_patient = compare_arms(y, y, local, patients, LABELS, seed=0)
-    assert by_patient.value == by_case.value
-    assert by_patient.high - by_patient.low > by_case.high - by_case.low
+def test_sensitivity_is_read_at_the_threshold_of_validation_not_of_test():
+    validation = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    cutoff = cutoff_for(validation, np.array([0, 0, 1]), positive=(1,), specificity=0.9)
+    assert cutoff is not None
+    assert cutoff.threshold == pytest.approx(0.3)
+    test = np.array([[0.6, 0.4], [0.8, 0.2], [0.5, 0.5], [0.75, 0.25]])
+    found = measure(test, np.array([0, 0, 1, 1]), cutoff)
+    assert (found["sensitivity"], found["specificity"]) == (0.5, 0.5)
+    assert found["threshold"] == pytest.approx(0.3)
 
 
-def test_the_same_seed_gives_the_same_interval():
-    assert arms(100, local=0.6, other=0.8) == arms(100, local=0.6, other=0.8)
+def test_several_labels_may_count_as_disease_together():
+    p = np.array([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2], [0.1, 0.2, 0.7]])
+    cutoff = cutoff_for(p, np.array([0, 0, 2]), positive=(1, 2), specificity=0.9)
+    assert cutoff is not None
+    assert cutoff.threshold == pytest.approx(0.6)
+    assert measure(p, np.array([0, 1, 2]), cutoff)["sensitivity"] == 0.5
 
 
-def test_local_only_stays_unless_an_arm_helps():
-    helps, nothing = arms(400, local=0.7, other=0.9), arms(200, local=0.8, other=0.8)
-    losses = {"global": 0.4, "tuned": 0.3, "personal": 0.5}
-    assert propose({"global": nothing, "personal": nothing}, losses) == "local"
-    assert propose({"global": helps, "tuned": nothing, "personal": helps}, losses) == "global"
+def test_where_nobody_is_healthy_or_ill_there_is_no_figure():
+    assert threshold_for(np.array([0.5]), np.array([True]), 0.9) is None
+    assert sensitivity_at(None, np.array([0.5]), np.array([True])) == (None, None)
+    assert sensitivity_at(0.2, np.array([0.5]), np.array([True])) == (1.0, None)
+    assert "sensitivity" not in measure(*drawn(4))

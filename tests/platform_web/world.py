@@ -1,6 +1,5 @@
 """Rows as a working portal has them: sites online, a study, a finished run, a running one, promotions."""
 
-import hashlib
 import math
 from types import SimpleNamespace
 
@@ -12,8 +11,9 @@ from platform_web.registry import services as registry
 from platform_web.registry.models import SiteModel
 from platform_web.training import services as training
 from platform_web.training.models import Run
+from tests.platform_web.finished import ARMS as ARMS
+from tests.platform_web.finished import finish_line, sha
 
-ARMS = ("local", "global", "tuned", "personal")
 FEATURES = (
     "mean_radius",
     "mean_texture",
@@ -27,10 +27,6 @@ FEATURES = (
     "mean_fractal_dimension",
 )
 TABULAR = TaskSpec(kind="tabular", labels=("benign", "malignant"), features=FEATURES)
-
-
-def sha(text):
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def bring_online(site, *, dataset="cytology", rows=142, inference_url=None, kind="tabular"):
@@ -198,53 +194,6 @@ def _measured(number, shift):
         }
         for arm, floor in gain.items()
     }
-
-
-def finish_line(sites, *, round_number=8, shared=None, keeps=()):
-    """The finish record; ``keeps`` names sites whose policy keeps figures to themselves."""
-    shared = shared or {arm: sha(f"shared {arm}") for arm in ("global", "personal")}
-    return {
-        "kind": "finish",
-        "chosen": {"local": round_number, "global": round_number, "personal": round_number},
-        "aggregate_sha256": shared,
-        "sites": {
-            name: _site_finish(name, index, round_number, shared, kept=name in keeps)
-            for index, name in enumerate(sorted(sites))
-        },
-    }
-
-
-def _site_finish(name, index, round_number, shared, *, kept):
-    values = {"local": 0.912 + index / 200, "global": 0.925, "tuned": 0.934, "personal": 0.951 - index / 300}
-    cells = {
-        arm: {"accuracy": value, "balanced_accuracy": value - 0.006, "auroc": 0.97, "log_loss": 0.21}
-        for arm, value in values.items()
-    }
-    verdicts = ("helps", "no proven difference", "cannot be tested here", "no proven difference")
-    differences = {
-        arm: {
-            "metric": "balanced_accuracy",
-            "value": values[arm] - values["local"],
-            "low": values[arm] - values["local"] - 0.04 * (index > 0),
-            "high": values[arm] - values["local"] + 0.05,
-            "groups": {"benign": 17, "malignant": 11},
-            "verdict": verdicts[index % 4] if arm == "personal" else "no proven difference",
-        }
-        for arm in ("global", "tuned", "personal")
-    }
-    report = {
-        "rows": {"train": 85, "validation": 29, "test": 28},
-        "files": {arm: {"round": round_number, "personal_sha256": sha(f"{name} {arm}")} for arm in ARMS},
-        "shared_sha256": shared,
-        "absent_labels": [],
-    }
-    if not kept:
-        report |= {
-            "cells": cells,
-            "differences": differences,
-            "proposal": "personal" if verdicts[index % 4] == "helps" else "local",
-        }
-    return report
 
 
 def feed(run, lines):

@@ -79,6 +79,7 @@ def verdict_pill(verdict: str) -> SafeString:
         "harms": _("harms"),
         "no proven difference": _("no proven difference"),
         "cannot be tested here": _("cannot be tested here"),
+        "helps, uncorrected": _("helps on its own, not after correction for all sites"),
     }
     return format_html(
         '<span class="pill plain {}">{}</span>', VERDICT_TONES.get(verdict, ""), words.get(verdict, verdict)
@@ -100,6 +101,32 @@ def percent(value: Any) -> str:
 
 
 @register.filter
+def chance(value: Any) -> str:
+    """A probability in whole per cent, never said to be certain."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    if value < 0.01:
+        return "< 1 %"
+    return "> 99 %" if value > 0.99 else f"{100 * value:.0f} %"
+
+
+@register.filter
+def points(value: Any) -> str:
+    """A difference in percentage points with its sign."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    return _("%(number)s points") % {"number": f"{100 * value:+.1f}".replace("-", "−")}
+
+
+@register.filter
+def points_apart(value: Any) -> str:
+    """A distance in percentage points."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    return _("%(number)s points") % {"number": f"{100 * value:.1f}"}
+
+
+@register.filter
 def signed(value: Any) -> str:
     """Three decimals with their sign; a true minus."""
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -110,7 +137,16 @@ def signed(value: Any) -> str:
 @register.filter
 def measure(name: str) -> str:
     """The name of a metric in words."""
-    words = {"balanced_accuracy": _("balanced accuracy")}
+    words = {
+        "balanced_accuracy": _("balanced accuracy"),
+        "accuracy": _("accuracy"),
+        "auroc": _("AUROC"),
+        "macro_f1": _("macro-F1"),
+        "sensitivity": _("sensitivity"),
+        "specificity": _("specificity"),
+        "ece": _("calibration error (ECE)"),
+        "log_loss": _("log loss"),
+    }
     return words.get(name) or humanised(name)
 
 

@@ -17,7 +17,7 @@ from infra.demo.machine import Machine, MachineError
 from infra.demo.person import Person, RefusedError
 
 USERNAMES = {"administrator": "ann", "data_scientist": "dana", "auditor": "otto"}
-ONLINE_LIMIT_S = 120
+ONLINE_LIMIT_S, ONLINE_LIMIT_PER_SITE_S = 120, 40
 RUN_LIMIT_S = 900  # six sites and ten labels on two cores
 TEACHING_REASON = "Teaching study: shows the personalised model although no difference is proven"
 
@@ -97,7 +97,8 @@ class Journey:
         """Wait until the sites are green: registered with NVFlare and heard from."""
         ann = self.person("administrator")
         offline: list[str] = list(names)
-        for _ in self._patience(ONLINE_LIMIT_S, lambda: f"sites to come online: {'; '.join(offline)}"):
+        limit_s = max(ONLINE_LIMIT_S, ONLINE_LIMIT_PER_SITE_S * len(names))
+        for _ in self._patience(limit_s, lambda: f"sites to come online: {'; '.join(offline)}"):
             rows = {row["name"]: row for row in ann.json("/sites/status.json")["sites"]}
             offline[:] = [f"{name} ({rows[name]['missing']})" for name in names if not rows[name]["online"]]
             if not offline:

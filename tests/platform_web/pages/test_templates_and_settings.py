@@ -1,6 +1,7 @@
 """The run form: templates fill it, rare settings stand aside, one name may mean two settings."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -98,12 +99,21 @@ def test_an_error_under_advanced_is_seen(scientist, form):
     assert '<details id="advanced" open>' in page
 
 
-def test_a_setting_that_means_something_else_in_another_algorithm_has_its_own_field(scientist, form):
+def test_a_setting_that_means_something_else_in_another_algorithm_has_its_own_field(
+    scientist, form, monkeypatch
+):
+    entry = catalog.ALGORITHMS["fedprox"]
+    settings = [
+        replace(setting, default=0.001, per_kind={}) if setting.name == "learning_rate" else setting
+        for setting in entry.hyper_parameters
+    ]
+    monkeypatch.setitem(catalog.ALGORITHMS, "fedprox", replace(entry, hyper_parameters=tuple(settings)))
     scientist.post("/runs/add/", form | {"algorithm": "fedprox"})
-    scientist.post("/runs/add/", form | {"algorithm": "ditto", "hp_pull": "0.5", "seed": 8})
-    scientist.post("/runs/add/", form | {"algorithm": "fedprox", "hp_pull--fedprox": "0.25", "seed": 9})
-    pulls = {run.seed: run.hyper_parameters["pull"] for run in Run.objects.all()}
-    assert pulls == {7: 0.001, 8: 0.5, 9: 0.25}
+    scientist.post("/runs/add/", form | {"algorithm": "ditto", "hp_learning_rate": "0.5", "seed": 8})
+    typed = {"hp_learning_rate--fedprox": "0.25", "hp_learning_rate": "0.5"}
+    scientist.post("/runs/add/", form | typed | {"algorithm": "fedprox", "seed": 9})
+    rates = {run.seed: run.hyper_parameters["learning_rate"] for run in Run.objects.all()}
+    assert rates == {7: 0.001, 8: 0.5, 9: 0.25}
 
 
 def test_synthetic_data_are_called_so_on_every_page_that_shows_them(scientist, form):

@@ -22,7 +22,7 @@ from tests.prove.running import FOLDER, REPOSITORY
 ALGORITHMS = "fedcp,dbe,gpfl"
 FULL = {"dermoscopy": 5, "heart": 5, "histology": 5, "hotline": 5}  # seeds by study
 SMALL = {"heart": 1, "hotline": 1}
-SMALL_ROUNDS = 3
+SMALL_ROUNDS, SMALL_REQUESTS = 3, 300
 ITEM_TABLES, ITEM_SAME = "4", "5"
 # ring 64: half a step of 2^-40 a site and one rounding to float32 a round; what training makes of it later
 MASKED_BOUND = 0.005
@@ -38,7 +38,7 @@ def real_runs(proof: Proof, *, full: bool) -> None:
             continue
         command = [sys.executable, "-m", "tests.bench.real_runs", "--study", name, "--algorithms", ALGORITHMS]
         command += ["--seeds", str(seeds), "--folder", str(folder)]
-        command += [] if full else ["--rounds", str(SMALL_ROUNDS)]
+        command += [] if full else ["--rounds", str(SMALL_ROUNDS), "--requests", str(SMALL_REQUESTS)]
         code = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
         proof.check(ITEM_TABLES, f"{name}: all runs complete", f"exit {code}", "exit 0", code == 0)
         if code == 0:

@@ -20,8 +20,8 @@ ENGLISH = {"value": "text", "label": "label", "group": "group"}
 WORKBOOK_AT, GB18030_AT, ENGLISH_AT = "guandong", "jiangnan", "lingnan"
 
 
-def hotline() -> DemoStudy:
-    """The study on synthetic hotline requests."""
+def hotline(requests: int = REQUESTS) -> DemoStudy:
+    """The study on synthetic hotline requests, so many of each province."""
     sites = tuple(
         DemoSite(name, f"{title} hotline (synthetic)", f"{name.capitalize()}_Hotline", "cn", index=i)
         for i, (name, title) in enumerate(PROVINCES.items())
@@ -38,7 +38,7 @@ def hotline() -> DemoStudy:
         model="text_hash",
         rounds=12,
         sites=sites,
-        write=write,
+        write=lambda site, folder, _data_home: write(site, folder, requests),
         case=lambda site, _folder: {"json": {"records": [new_request(site)]}},
         settings={"hp_local_epochs": 2, "hp_batch_size": 32, "arg_buckets": 8192},
         synthetic=True,
@@ -50,9 +50,7 @@ def new_request(site: DemoSite) -> str:
     return write_tickets(site.name, 1, seed=SEED + 1)[0].text
 
 
-def write(
-    site: DemoSite, folder: Path, _data_home: Path | None, *, requests: int = REQUESTS
-) -> dict[str, Any]:
+def write(site: DemoSite, folder: Path, requests: int) -> dict[str, Any]:
     """The province's requests in the form its office keeps them."""
     tickets = write_tickets(site.name, requests, seed=SEED)
     columns = ENGLISH if site.name == ENGLISH_AT else CHINESE

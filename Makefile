@@ -11,7 +11,6 @@ export CONSILIUM_DATA := $(abspath ../shared/data)
 endif
 endif
 STUDY ?= $(if $(CONSILIUM_DATA),histology,cytology)
-STUDIES ?= cytology $(if $(CONSILIUM_DATA),histology)
 
 .PHONY: help demo demo-check test check fmt messages prove bench clean
 .DEFAULT_GOAL := help
@@ -23,7 +22,7 @@ help: ## list the targets
 	@start=$$(date +%s); test -x $(PY) || python3 -m venv .venv; \
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]' && echo $$(( $$(date +%s) - start )) > $@
 
-demo: .venv/installed ## the main job on this machine, then stay up (STUDY=cytology|histology)
+demo: .venv/installed ## the main job on this machine, then stay up (STUDY=cytology|heart|histology|dermoscopy|hotline)
 	@$(PY) -m infra.demo up --study $(STUDY)
 
 demo-check: .venv/installed ## the same headless, asserts, stops all, writes var/demo/report.json

@@ -5,14 +5,16 @@ An entry names its class by dotted path; only entries of these lists are ever im
 
 from collections.abc import Mapping
 
-from fl_jobs.catalog.algorithms import ALGORITHMS, KINDS, LOOP, Algorithm
+from fl_jobs.catalog.algorithms import ALGORITHMS, KINDS, LOOP, RARELY_CHANGED, Algorithm
 from fl_jobs.catalog.models import MODELS, Model
 from fl_jobs.catalog.settings import Checked, Choice, Digest, HyperParameter, Setting, Value, fill
+from fl_jobs.catalog.templates import TEMPLATES, Filled, Template, fill_template
 from fl_jobs.errors import SpecError
 
 __all__ = (
-    "ALGORITHMS", "KINDS", "LOOP", "MODELS", "Algorithm", "Checked", "Choice", "Digest", "HyperParameter",
-    "Model", "Setting", "Value", "check_masking", "validate_hyper_parameters", "validate_model",
+    "ALGORITHMS", "KINDS", "LOOP", "MODELS", "RARELY_CHANGED", "TEMPLATES", "Algorithm", "Checked", "Choice",
+    "Digest", "Filled", "HyperParameter", "Model", "Setting", "Template", "Value", "check_masking",
+    "fill_template", "validate_hyper_parameters", "validate_model",
 )  # fmt: skip
 
 

@@ -75,6 +75,8 @@ LOOP: tuple[Setting, ...] = (
         "Random changes of training images; tables and texts stay as they are.",
     ),
 )  # fmt: skip
+# what a form keeps out of the way
+RARELY_CHANGED = ("optimiser", "weight_decay", "clip_norm", "schedule", "class_weights", "augmentation")
 KAPPA = HyperParameter(
     "kappa", "Mean regularisation", float, 1.0, 0.0, 1000.0,
     "How strongly a site's mean feature is drawn to the common one. 0 leaves only the personal offset.",

@@ -12,6 +12,10 @@ from fl_jobs.packaging.spec import NAME_PATTERN, TaskKind
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 * 2**20
 MAX_TABLE_BYTES = 512 * 2**20
+MAX_WORKBOOK_BYTES = 64 * 2**20  # packed
+MAX_UNPACKED_BYTES = 256 * 2**20  # of all parts of a workbook
+MAX_WORKBOOK_CELLS = 20_000_000
+MAX_COLUMNS = 2_000
 MAX_ROWS = 2_000_000
 MAX_CELL_CHARACTERS = 20_000
 MAX_IMAGE_BYTES = 50 * 2**20
@@ -20,17 +24,27 @@ MAX_LOADED_BYTES = 4 * 2**30
 
 
 class Manifest(BaseModel):
-    """``data/<dataset>/manifest.json``: which file holds the cases and which column means what."""
+    """``data/<dataset>/manifest.json``: which file holds the cases and which column means what.
+
+    ``file`` is a CSV (in ``encoding``) or an XLSX workbook (``sheet``, else its first). ``value``: the column
+    of the text or of the image's path. ``part``: the column that fixes a row's part; a column called "part"
+    is used without being named. ``synthetic``: no case is a real person's; said wherever the data is shown.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(pattern=NAME_PATTERN)
     kind: TaskKind
     file: str = Field(min_length=1, max_length=255)
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    sheet: str | None = None
+    value: str | None = Field(default=None, min_length=1)
     label: str = "label"
     group: str | None = None
+    part: str | None = None
     features: tuple[str, ...] = ()
     labels: tuple[str, ...] = Field(min_length=2, max_length=200)
+    synthetic: bool = False
 
     @model_validator(mode="after")
     def _is_complete(self) -> "Manifest":
@@ -38,18 +52,26 @@ class Manifest(BaseModel):
             raise ValueError("“labels” names one label twice")
         if self.kind == "tabular" and (not self.features or len(set(self.features)) != len(self.features)):
             raise ValueError("“features” must name the columns to learn from, each once")
+        if self.kind == "tabular" and self.value:
+            raise ValueError("“value” is for texts and images; a table names its columns under “features”")
+        if not self.is_workbook and self.sheet:
+            raise ValueError("“sheet” is for a workbook (.xlsx)")
         return self
 
     @property
-    def value_column(self) -> Literal["path", "text"]:
+    def is_workbook(self) -> bool:
+        return self.file.lower().endswith(".xlsx")
+
+    @property
+    def value_column(self) -> str:
         """The column of an image or text file that holds the case itself."""
-        return "path" if self.kind == "image" else "text"
+        return self.value or ("path" if self.kind == "image" else "text")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns the file must have."""
         cells = self.features if self.kind == "tabular" else (self.value_column,)
-        return (*cells, self.label, *([self.group] if self.group else []))
+        return (*cells, self.label, *(name for name in (self.group, self.part) if name))
 
 
 def read_manifest(folder: Path) -> Manifest:

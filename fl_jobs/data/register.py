@@ -32,6 +32,7 @@ class DatasetCard(BaseModel):
     rows: int
     parts: dict[str, int]
     label_counts: dict[str, int]
+    synthetic: bool = False
 
 
 class Registration(BaseModel):
@@ -71,6 +72,7 @@ def register(folder: Path, registered_folder: Path, *, seed: int = SPLIT_SEED) -
         rows=len(table.rows),
         parts={part: parts.count(part) for part in PARTS},
         label_counts={label: counts[label] for label in manifest.labels},
+        synthetic=manifest.synthetic,
     )
     registration = Registration(card=card, seed=seed, parts=parts, files=files)
     data = json.dumps(registration.model_dump(mode="json"), ensure_ascii=False).encode()

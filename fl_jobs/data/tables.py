@@ -1,4 +1,4 @@
-"""Reading the CSV file of a data folder, row by row, with the row's number in every refusal."""
+"""Reading the table of a data folder (CSV or XLSX), row by row, with the row's number in every refusal."""
 
 import csv
 import hashlib
@@ -7,16 +7,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_jobs.data.manifest import MAX_CELL_CHARACTERS, MAX_ROWS, MAX_TABLE_BYTES, Manifest, inside
+from fl_jobs.data.workbooks import Lines, open_sheet
 from fl_jobs.errors import DataError
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 PARTS = ("train", "validation", "test")
 
@@ -39,14 +36,15 @@ class Table:
     path: Path
     sha256: str
     rows: tuple[Row, ...]
+    name: str  # the file, and of a workbook the sheet
 
     def where(self, row: Row) -> str:
-        """File and row, as every refusal names them."""
-        return f"{self.path.name}, row {row.number}"
+        """File, sheet and row, as every refusal names them."""
+        return f"{self.name}, row {row.number}"
 
 
 def read_table(folder: Path, manifest: Manifest) -> Table:
-    """Read the rows of the manifest's file. Raises DataError naming file and row."""
+    """Read the rows of the manifest's file. Raises DataError naming file, sheet and row."""
     path = inside(folder, manifest.file, where="manifest.json")
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
@@ -56,29 +54,47 @@ def read_table(folder: Path, manifest: Manifest) -> Table:
         raise DataError(
             f"{path} is missing or cannot be read. Put it there or correct the manifest."
         ) from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
-    rows = tuple(_rows(path.name, csv.reader(io.StringIO(text, newline=""), strict=True), manifest))
+    if manifest.is_workbook:
+        name, lines = open_sheet(path.name, data, manifest.sheet, manifest.columns)
+    else:
+        name, lines = path.name, _csv_lines(path.name, _decode(path.name, data, manifest.encoding))
+    rows = tuple(_rows(name, lines, manifest))
     if not rows:
-        raise DataError(f"{path.name} has no rows below its header. Add the cases.")
-    return Table(path, hashlib.sha256(data).hexdigest(), rows)
+        raise DataError(f"{name} has no rows below its header. Add the cases.")
+    return Table(path, hashlib.sha256(data).hexdigest(), rows, name)
 
 
-def _rows(name: str, reader: "Reader", manifest: Manifest) -> Iterator[Row]:
+def _decode(name: str, data: bytes, encoding: str) -> str:
     try:
-        header = next(reader, [])
-        places = _places(name, header, manifest)
-        for count, cells in enumerate(reader, start=1):
-            if count > MAX_ROWS:
-                raise DataError(f"{name} has more than {MAX_ROWS} rows. Divide the data set.")
-            if cells:
-                yield _row(name, reader.line_num, cells, header, places, manifest)
+        return data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        if encoding == "utf-8":
+            what = "Save it as UTF-8, or name its encoding in the manifest (“encoding”: “gb18030”)."
+        else:
+            what = "Save it as UTF-8 and remove “encoding” from the manifest."
+        raise DataError(f"{name}, line {line}: not {encoding.upper()} text. {what}") from error
+
+
+def _csv_lines(name: str, text: str) -> Lines:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(
             f"{name}, row {reader.line_num}: not valid CSV ({error}). Correct the row."
         ) from error
+
+
+def _rows(name: str, lines: Lines, manifest: Manifest) -> Iterator[Row]:
+    _, header = next(lines, (0, []))
+    places = _places(name, header, manifest)
+    for count, (number, cells) in enumerate(lines, start=1):
+        if count > MAX_ROWS:
+            raise DataError(f"{name} has more than {MAX_ROWS} rows. Divide the data set.")
+        if cells:
+            yield _row(name, number, cells, header, places, manifest)
 
 
 def _places(name: str, header: list[str], manifest: Manifest) -> dict[str, int]:
@@ -103,7 +119,8 @@ def _row(
         raise DataError(
             f"{where}: label “{label[:40]}” is not one of the manifest's labels ({known}). Correct it."
         )
-    part = cells[places["part"]].strip() if "part" in places else ""
+    part_column = manifest.part or "part"
+    part = cells[places[part_column]].strip() if part_column in places else ""
     if part not in ("", *PARTS):
         raise DataError(f"{where}: part “{part[:40]}” is unknown; use {', '.join(PARTS)} or leave it empty.")
     value_columns = manifest.features if manifest.kind == "tabular" else (manifest.value_column,)

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from infra.demo.datasets import DemoStudy, cytology, histology
+from infra.demo.datasets import STUDIES, DemoStudy
 from infra.demo.journey import Journey, username
 from infra.demo.machine import REPOSITORY, Machine, MachineError
 from infra.demo.person import RefusedError
@@ -26,11 +26,12 @@ def main() -> int:
     """Exit code 0 when all went well, 1 with a sentence otherwise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=("up", "check"))
-    parser.add_argument("--study", choices=("cytology", "histology"), default="cytology")
-    parser.add_argument("--algorithm", default="dbe")
+    parser.add_argument("--study", choices=tuple(STUDIES), default="cytology")
+    parser.add_argument("--algorithm", help="default: the one the study suggests")
     parser.add_argument("--folder", type=Path, help="where the demo lives; default var/demo/<study>")
     options = parser.parse_args()
-    study = {"cytology": cytology, "histology": histology}[options.study]()
+    study = STUDIES[options.study]()
+    options.algorithm = options.algorithm or study.algorithm
     folder = options.folder or REPOSITORY / "var" / "demo" / options.study
     if options.command == "check":
         folder = folder.with_name(f"{folder.name}-check")
@@ -73,7 +74,7 @@ def _walk(journey: Journey, algorithm: str, report: dict[str, Any], started: flo
     journey.wait_for_portal()
     journey.add_sites(study.sites)
     journey.add_people()
-    _say("waiting for the four sites to enrol and come online")
+    _say(f"waiting for the {len(study.sites)} sites to enrol and come online")
     journey.wait_online([site.name for site in study.sites])
     report["seconds"]["start"] = round(time.monotonic() - started, 1)
     finished = machine.folder / "journey.json"

@@ -17,8 +17,8 @@ from infra.demo.machine import Machine, MachineError
 from infra.demo.person import Person, RefusedError
 
 USERNAMES = {"administrator": "ann", "data_scientist": "dana", "auditor": "otto"}
-ONLINE_LIMIT_S = 120
-RUN_LIMIT_S = 280
+ONLINE_LIMIT_S, ONLINE_LIMIT_PER_SITE_S = 120, 40
+RUN_LIMIT_S = 900  # six sites and ten labels on two cores
 TEACHING_REASON = "Teaching study: shows the personalised model although no difference is proven"
 
 
@@ -97,7 +97,8 @@ class Journey:
         """Wait until the sites are green: registered with NVFlare and heard from."""
         ann = self.person("administrator")
         offline: list[str] = list(names)
-        for _ in self._patience(ONLINE_LIMIT_S, lambda: f"sites to come online: {'; '.join(offline)}"):
+        limit_s = max(ONLINE_LIMIT_S, ONLINE_LIMIT_PER_SITE_S * len(names))
+        for _ in self._patience(limit_s, lambda: f"sites to come online: {'; '.join(offline)}"):
             rows = {row["name"]: row for row in ann.json("/sites/status.json")["sites"]}
             offline[:] = [f"{name} ({rows[name]['missing']})" for name in names if not rows[name]["online"]]
             if not offline:
@@ -124,7 +125,7 @@ class Journey:
             fields: dict[str, Any] = {
                 "slug": study.slug, "title": study.title, "purpose": study.purpose, "dataset": study.dataset,
                 "kind": study.kind, "labels": "\n".join(study.labels), "features": "\n".join(study.features),
-                "channels": 3, "height": 64, "width": 64, "teaching": "on",
+                "channels": 3, "height": study.pixels, "width": study.pixels, "teaching": "on",
             }  # fmt: skip
             dana.submit("/studies/add/", fields)
         answer = dana.submit(
@@ -133,7 +134,7 @@ class Journey:
                 "study": study.slug, "algorithm": algorithm, "model": study.model, "rounds": study.rounds,
                 # a fresh one: sites refuse the same seed with another cohort, which would isolate one of them
                 "seed": secrets.randbelow(2**31), "min_sites": 3,
-                "sites": [site.name for site in study.sites],
+                "sites": [site.name for site in study.sites], **study.settings,
             },
             form_page=f"/runs/add/?study={study.slug}&algorithm={algorithm}&model={study.model}",
         )  # fmt: skip
@@ -172,7 +173,8 @@ class Journey:
         """Clinician: ask the model of the own institution; the request goes straight to the site."""
         cleo = self.person("clinician", site)
         promotion = self._promotion_on(cleo)
-        request = self._case(site)
+        folder = self.machine.sites_home / site.name / "data" / self.study.dataset
+        request = self.study.case(site, folder)
         answer = httpx.Response(503)
         for _ in self._patience(60, f"{site.name} to serve the promoted model"):
             ticket = cleo.submit("/clinic/ticket/", {"promotion": promotion}, form_page="/clinic/").json()
@@ -191,21 +193,6 @@ class Journey:
         if marker not in page:
             raise RefusedError("The clinic page shows no promoted model.")
         return page.split(marker, 1)[1].split('"', 1)[0]
-
-    def _case(self, site: DemoSite) -> dict[str, Any]:
-        folder = self.machine.sites_home / site.name / "data" / self.study.dataset
-        if self.study.kind == "image":
-            return {
-                "files": {"file": ("patch.png", (folder / "images" / "0000.png").read_bytes(), "image/png")}
-            }
-        return {"json": {"records": [self.first_case(site)]}}
-
-    def first_case(self, site: DemoSite) -> dict[str, float]:
-        """The features of the first row of the site's own table."""
-        folder = self.machine.sites_home / site.name / "data" / self.study.dataset
-        header, first, *_rest = (folder / "cases.csv").read_text(encoding="utf-8").splitlines()
-        case = dict(zip(header.split(","), first.split(","), strict=True))
-        return {name: float(case[name]) for name in self.study.features}
 
     def verify_audit(self) -> dict[str, int]:
         """Auditor: recompute the hash of every entry."""

@@ -16,7 +16,8 @@ PYTHON, HTML = "**/*.py", "**/templates/**/*.html"
 _CALLS = {
     "_": (0,), "_t": (0,), "gettext": (0,), "gettext_lazy": (0,),
     "_table": (0,),  # infra.settings.base: titles of the tables
-    "HyperParameter": (1, 6), "Algorithm": (1, 3), "Model": (1, 3),  # fl_jobs.catalog: title, help or summary
+    # fl_jobs.catalog: title, help or summary
+    "HyperParameter": (1, 6), "Algorithm": (1, 3), "Model": (1, 3), "Template": (1, 2),
     "Choice": (1, 2, 4),  # title, what the options are called, help
 }  # fmt: skip
 _PLURAL_CALLS = {"ngettext", "ngettext_lazy"}

@@ -51,6 +51,7 @@ class DatasetReport(_Report):
     rows: Count
     parts: PartCounts
     label_counts: Annotated[dict[Short, Count | Counts], Field(max_length=200)] = {}
+    synthetic: bool = False
 
 
 class ServingReport(_Report):

@@ -205,6 +205,7 @@ class Dataset(models.Model):
     rows = models.PositiveIntegerField(_("rows"))
     parts = models.JSONField(_("parts"), default=dict)
     label_counts = models.JSONField(_("rows per label"), default=dict)
+    synthetic = models.BooleanField(_("synthetic"), default=False)
     reported_at = models.DateTimeField(_("reported at"))
 
     objects = ScopedManager()

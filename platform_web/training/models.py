@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from pydantic import ValidationError
 
 from fl_jobs.packaging.spec import COHORT_MIN, PrivacySpec, RunSpec, TaskSpec, canonical_json
 from platform_web.accounts.scope import ScopedManager
-from platform_web.federation.models import Site
+from platform_web.federation.models import Dataset, Site
 from platform_web.training.errors import RunStateError
 
 
@@ -37,6 +38,11 @@ class Study(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @cached_property
+    def holds_synthetic_data(self) -> bool:
+        """Whether any site says that its data of this study are no real person's."""
+        return Dataset.objects.filter(name=self.dataset, synthetic=True).exists()
 
     def task_spec(self) -> TaskSpec:
         """The task as the run specification holds it."""

@@ -5,11 +5,21 @@ from typing import Any, TypedDict
 
 from django.db.models import Count, Max, QuerySet
 from django.utils.timezone import now
+from django.utils.translation import gettext as _
 
+from fl_jobs import catalog
 from fl_jobs.messages import SYSTEM
 from platform_web.accounts.scope import AnyUser
 from platform_web.federation.models import Dataset, Site
 from platform_web.training.models import Round, Run, SiteRound, Study
+
+
+class TemplateRow(TypedDict):
+    """A template that fits a study, with its choices: the key of the address and the algorithm's title."""
+
+    title: str
+    summary: str
+    choices: list[tuple[str, str]]
 
 
 class ReadySite(TypedDict):
@@ -93,6 +103,24 @@ def waiting_for(run: Run, user: AnyUser) -> list[dict[str, Any]]:
             "dropped": last is not None and site.pk not in took_part,
         }
         for site in visible_sites(run, user)
+    ]
+
+
+def templates_for(study: Study) -> list[TemplateRow]:
+    """What a run of ``study`` may start from."""
+    kind = study.task_spec().kind
+    return [
+        {
+            "title": _(template.title),
+            "summary": _(template.summary),
+            "choices": [
+                (f"{template.name}--{name}", _(catalog.ALGORITHMS[name].title))
+                for name in template.per_algorithm
+                if name in catalog.ALGORITHMS
+            ],
+        }
+        for template in catalog.TEMPLATES.values()
+        if template.kind == kind
     ]
 
 

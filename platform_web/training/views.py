@@ -9,12 +9,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from fl_jobs.errors import SpecError
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import has_role, role_required
 from platform_web.training import selectors, services
 from platform_web.training.errors import TrainingError
-from platform_web.training.forms import RunForm, StudyForm
+from platform_web.training.forms import StudyForm
 from platform_web.training.models import Run, Study
+from platform_web.training.run_form import RunForm
 
 UNPROCESSABLE = 422
 VIEWERS = (Role.ADMINISTRATOR, Role.DATA_SCIENTIST, Role.AUDITOR, Role.SITE_OPERATOR)
@@ -95,6 +97,9 @@ def add_run(request: HttpRequest) -> HttpResponse:
         return _choose_study(request, slug)
     initial = {name: request.GET[name] for name in ("algorithm", "model") if name in request.GET}
     form = RunForm(request.POST if request.method == "POST" else None, study=chosen, initial=initial)
+    template = request.GET.get("template", "") if request.method == "GET" else ""
+    if template:
+        _fill(request, form, template)
     if request.method == "POST" and form.is_valid():
         try:
             run = services.start_run(actor=cast("User", request.user), study=chosen, request=form.request())
@@ -107,7 +112,15 @@ def add_run(request: HttpRequest) -> HttpResponse:
             return redirect("run", run_id=run.pk)
     ready = selectors.ready_sites(chosen)
     context = {"form": form, "study": chosen, "ready": ready, "ticked": _ticked(form, ready)}
+    context |= {"templates": selectors.templates_for(chosen), "template": template}
     return render(request, "training/run_form.html", context, status=UNPROCESSABLE if form.is_bound else 200)
+
+
+def _fill(request: HttpRequest, form: RunForm, template: str) -> None:
+    try:
+        form.fill(template)
+    except SpecError:
+        messages.error(request, _("There is no such template for this study. Choose one of the list."))
 
 
 def _ticked(form: RunForm, ready: list[selectors.ReadySite]) -> set[str]:

@@ -57,7 +57,8 @@ def describe(card: dict[str, Any]) -> str:
     """One line of counts."""
     counts = ", ".join(f"{label} {count}" for label, count in card["label_counts"].items())
     parts = ", ".join(f"{part} {count}" for part, count in card["parts"].items())
-    return _("{rows} rows ({counts}); {parts}").format(rows=card["rows"], counts=counts, parts=parts)
+    line = _("{rows} rows ({counts}); {parts}").format(rows=card["rows"], counts=counts, parts=parts)
+    return f"{_('synthetic data')}; {line}" if card.get("synthetic") else line
 
 
 def registered_cards(home: SiteHome) -> list[dict[str, Any]]:

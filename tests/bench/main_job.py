@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fl_jobs.packaging.spec import RunSpec
-from infra.demo.datasets import cytology, histology
+from infra.demo.datasets import STUDIES
 from infra.demo.journey import Journey
 from infra.demo.machine import Machine
 from tests.bench.bare_training import bare_round_s
@@ -39,11 +39,11 @@ KINDS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", choices=("cytology", "histology"), default="cytology")
+    parser.add_argument("--study", choices=tuple(STUDIES), default="cytology")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    study = replace({"cytology": cytology, "histology": histology}[options.study](), rounds=options.rounds)
+    study = replace(STUDIES[options.study](), rounds=options.rounds)
     with tempfile.TemporaryDirectory(prefix="consilium-bench-") as folder:
         figures = measure(study, Path(folder))
     show(figures)

@@ -89,7 +89,8 @@ def take_screenshots(run: Campaign, run_id: str, folder: Path) -> tuple[list[Pat
 
 def _ask(run: Campaign, site: DemoSite, folder: Path, problems: list[str]) -> None:
     """Clinician: fill in one case, ask, read the answer of the own site's model."""
-    case: dict[str, Any] = run.journey.first_case(site)
+    data = run.machine.sites_home / site.name / "data" / run.study.dataset
+    case: dict[str, Any] = run.study.case(site, data)["json"]["records"][0]
     with page_of(run, "clinician", site, problems) as page:
         page.goto(f"{run.machine.origin}/clinic/")
         for feature, value in case.items():

@@ -1,0 +1,186 @@
+"""``python -m tests.bench.real_runs --study heart --algorithms fedcp,dbe,gpfl --seeds 5``: real runs.
+
+One federation per study (NVFlare server, one client process per site, mutual TLS), every run on it under
+masks. Figures of one site are joined over seeds as ``fl_jobs.benefit`` does: seeds are averaged within a
+group, the groups are resampled, 'no site harmed' and 'helped' follow the rule of the run specification.
+Writes one JSON file a study into ``--folder``; ``--markdown`` prints the tables of all studies found there.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from fl_jobs.benefit import judge_federation
+from fl_jobs.benefit.evidence import EVIDENCE, Evidence, judge_seeds, read_evidence
+from fl_jobs.packaging.spec import RunSpec, run_folder_name
+from infra.demo.datasets import STUDIES, DemoStudy, hotline
+from tests.e2e.federation import Federation, Run, admin_session, submit
+from tests.e2e.studies import run_spec, study_federation
+
+ARMS = ("local", "global", "tuned", "personal")
+# thirty test callers of each of ten departments need so many requests of a province; the demo has fewer
+HOTLINE_REQUESTS = 6000
+FIRST_SEED = 101  # seeds are fixed before a figure is seen
+RUN_LIMIT_S = 3600
+FOLDER = Path(__file__).resolve().parents[2] / "var" / "real_runs"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", choices=tuple(STUDIES))
+    parser.add_argument("--algorithms", default="fedcp,dbe,gpfl")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="default: the study's")
+    parser.add_argument("--requests", type=int, default=HOTLINE_REQUESTS, help="of each hotline province")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--markdown", action="store_true")
+    options = parser.parse_args()
+    if options.study:
+        is_hotline = options.study == "hotline"
+        study = hotline(options.requests) if is_hotline else STUDIES[options.study]()
+        algorithms = options.algorithms.split(",")
+        figures = {"study": options.study, **measure(study, algorithms, options.seeds, options.rounds)}
+        options.folder.mkdir(parents=True, exist_ok=True)
+        path = options.folder / f"{options.study}.json"
+        path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if options.markdown or not options.study:
+        for path in sorted(options.folder.glob("*.json")):
+            sys.stdout.write(as_markdown(json.loads(path.read_text(encoding="utf-8"))) + "\n")
+    return 0
+
+
+def data_home() -> Path | None:
+    named = os.environ.get("CONSILIUM_DATA")
+    return Path(named) if named else None
+
+
+def measure(study: DemoStudy, algorithms: list[str], seeds: int, rounds: int | None) -> dict[str, Any]:
+    """Run ``algorithms`` × ``seeds`` on one federation; returns what each site reached and the verdicts."""
+    found, seconds = {}, []
+    warnings.simplefilter("ignore")  # NVFlare's console
+    with (
+        tempfile.TemporaryDirectory(prefix="consilium-real-") as folder,
+        study_federation(study, Path(folder), data_home()) as federation,
+        admin_session(federation, "runs") as session,
+    ):
+        for algorithm in algorithms:
+            runs = []
+            for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+                spec = run_spec(study, algorithm, seed=seed, rounds=rounds)
+                began = time.monotonic()
+                runs.append(one_run(federation, session, study, spec))
+                seconds.append(time.monotonic() - began)
+                print(f"{study.slug} {algorithm} seed {seed}: {seconds[-1]:.0f} s", file=sys.stderr)
+            found[algorithm] = judge(runs, study)
+    spec = run_spec(study, algorithms[0], seed=FIRST_SEED, rounds=rounds)
+    return {
+        "title": study.title,
+        "synthetic": study.synthetic,
+        "endpoint": spec.analysis.endpoint,
+        "margin": spec.analysis.margin,
+        "minimum_groups": spec.analysis.minimum_groups,
+        "rounds": spec.rounds,
+        "seeds": list(range(FIRST_SEED, FIRST_SEED + seeds)),
+        "masked": spec.policy.secure_aggregation,
+        "seconds_per_run": round(fmean(seconds), 1),
+        "algorithms": found,
+    }
+
+
+def one_run(federation: Federation, session: Any, study: DemoStudy, spec: RunSpec) -> dict[str, Any]:
+    """One real run to its end: the finish line of the journal, and what each site keeps of its test part."""
+    names = [site.name for site in study.sites]
+    run: Run = submit(federation, session, spec, names)
+    finish = run.wait_for("finish", timeout_s=RUN_LIMIT_S)
+    run.wait_for_end(timeout_s=120)
+    rounds = [line for line in run.lines if line["kind"] == "round"]
+    masked = all(line.get("masking", {}).get("cohort") for line in rounds)
+    if len(rounds) != spec.rounds or masked != spec.policy.secure_aggregation:
+        raise RuntimeError(f"{len(rounds)} rounds, masked: {masked}; the run is not what was asked for")
+    return {"finish": finish, "evidence": [_evidence(federation, spec, run.run_id, name) for name in names]}
+
+
+def _evidence(federation: Federation, spec: RunSpec, run_id: str, site: str) -> Evidence:
+    folder = federation.site_home(site) / "personal" / spec.study.slug / spec.algorithm
+    return read_evidence(folder / run_folder_name(spec.digest(), run_id) / EVIDENCE)
+
+
+def judge(runs: list[dict[str, Any]], study: DemoStudy) -> dict[str, Any]:
+    """Cells averaged over seeds, differences and verdicts over all seeds as one analysis."""
+    differences = judge_seeds([evidence for run in runs for evidence in run["evidence"]])
+    candidate = runs[0]["evidence"][0].spec.candidate()
+    verdict = judge_federation({site: arms[candidate] for site, arms in differences.items()})
+    sites = {}
+    for site in (each.name for each in study.sites):
+        reports = [run["finish"]["sites"][site] for run in runs]
+        sites[site] = {
+            "rows": reports[0]["rows"],
+            "cells": {arm: _means([report["cells"][arm] for report in reports]) for arm in ARMS},
+            "differences": {arm: found.as_json() for arm, found in differences[site].items()},
+            "proposals": [report["proposal"] for report in reports],
+        }
+    return {"candidate": candidate, "federation": asdict(verdict), "sites": sites}
+
+
+def _means(cells: list[dict[str, float | None]]) -> dict[str, float | None]:
+    """The mean over seeds of each figure; None where a seed has none."""
+    columns = {name: [cell.get(name) for cell in cells] for name in cells[0]}
+    return {
+        name: None if any(value is None for value in values) else fmean(v for v in values if v is not None)
+        for name, values in columns.items()
+    }
+
+
+def as_markdown(figures: dict[str, Any]) -> str:
+    """The table of one study, for docs/benchmarks.md."""
+    seeds, margin = len(figures["seeds"]), 100 * figures["margin"]
+    lines = [
+        f"### {figures['title']}",
+        "",
+        f"{figures['endpoint'].replace('_', ' ')} in %, mean of {seeds} seeds; {figures['rounds']} rounds, "
+        f"{'masked' if figures['masked'] else 'plain'}; {figures['seconds_per_run']} s a run. Δ is the "
+        f"candidate minus local-only with its 95 % interval and, after ≥, the one-sided 95 % lower bound "
+        f"(margin −{margin:g} points).",
+        "",
+        "| algorithm | site | test cases | local | global | + fine-tune | personal | Δ personal | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for algorithm, found in figures["algorithms"].items():
+        for site, row in found["sites"].items():
+            figure = (_percent(row["cells"][arm][figures["endpoint"]]) for arm in ARMS)
+            change = row["differences"][found["candidate"]]
+            lines.append(
+                f"| {algorithm} | {site} | {row['rows']['test']} | {' | '.join(figure)} | {_change(change)} "
+                f"| {change['verdict']} |"
+            )
+        lines.append(_over_all(algorithm, found["federation"]))
+    return "\n".join(lines) + "\n"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _change(change: dict[str, Any]) -> str:
+    text = f"{100 * change['value']:+.1f} ({100 * change['low']:+.1f} … {100 * change['high']:+.1f})"
+    return text if change["lower"] is None else f"{text}, ≥ {100 * change['lower']:+.1f}"
+
+
+def _over_all(algorithm: str, verdict: dict[str, Any]) -> str:
+    said = [f"no site harmed: {verdict['no_site_harmed']}"]
+    said += [f"{word}: {', '.join(verdict[word])}" for word in ("helped", "harmed") if verdict[word]]
+    if verdict["untested"]:
+        said.append(f"cannot be tested: {', '.join(verdict['untested'])}")
+    return f"| {algorithm} | **all sites** | | | | | | | {'; '.join(said)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,16 +2,22 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm, Stage
 from fl_jobs.augmentation import augment
 from fl_jobs.errors import FLJobError
+
+GATHER_BYTES = 64 * 2**20
+IMAGES = 4  # dimensions of a batch of images
+Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,14 @@ def train_phase(
     algorithm.train()
     algorithm.begin_round(batches)
     done: list[Trained] = []
+    _lay_out(algorithm, cases.x, torch.channels_last)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(seed, *words, "noise"))
+        torch.manual_seed(make_seed(seed, *words, "noise"))
         for stage in algorithm.stages():
             own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
-            order = torch.Generator().manual_seed(_seed(seed, *own))
+            order = torch.Generator().manual_seed(make_seed(seed, *own))
             done.append(_train_stage(algorithm, stage, cases, order, progress))
+    _lay_out(algorithm, cases.x, torch.contiguous_format)
     algorithm.end_round(batches)
     result = Trained(sum(t.loss_sum for t in done), sum(t.cases for t in done), sum(t.steps for t in done))
     if not math.isfinite(result.loss_sum):
@@ -78,6 +86,12 @@ def train_phase(
             "Training diverged: the loss is not finite. Lower the learning rate and start again."
         )
     return result
+
+
+def _lay_out(algorithm: PersonalAlgorithm, x: Tensor, layout: torch.memory_format) -> None:
+    """Convolutions train a fifth to a half faster with channels last; outside the loop nobody sees it."""
+    if x.dim() == IMAGES:
+        algorithm.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _train_stage(
@@ -93,41 +107,83 @@ def _train_stage(
         parameter.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(True)
-    optimiser = _optimiser(groups, settings, progress)
-    size, limit, mode = int(settings["batch_size"]), float(settings["clip_norm"]), settings["augmentation"]
+    step, limit = make_step(groups, settings, progress), float(settings["clip_norm"])
     losses: list[Tensor] = []
-    for _ in range(int(settings["local_epochs"]) if stage.epochs is None else stage.epochs):
-        for rows in torch.split(torch.randperm(len(cases.y), generator=order), size):
-            loss = algorithm.loss(augment(cases.x[rows], mode, order), cases.y[rows])
-            optimiser.zero_grad()
+    sizes: list[int] = []
+    for _ in range(passes(stage, settings)):
+        for x, y in shuffled(cases, settings, order):
+            loss = algorithm.loss(x, y)
             loss.backward()  # type: ignore[no-untyped-call]
             if limit:
                 torch.nn.utils.clip_grad_norm_(trained, limit)
-            optimiser.step()
-            losses.append(loss.detach() * len(rows))
+            step()
+            losses.append(loss.detach())
+            sizes.append(len(y))
     for parameter, flag in flags.items():
         parameter.requires_grad_(flag)
-    epochs = int(settings["local_epochs"]) if stage.epochs is None else stage.epochs
-    return Trained(
-        float(torch.stack(losses).double().sum()) if losses else 0.0, epochs * len(cases.y), len(losses)
-    )
+    total = float((torch.stack(losses).double() * torch.tensor(sizes)).sum()) if losses else 0.0
+    return Trained(total, sum(sizes), len(losses))
 
 
-def _optimiser(groups: list[dict[str, Any]], settings: Any, progress: float) -> torch.optim.Optimizer:
+def passes(stage: Stage, settings: Mapping[str, Any]) -> int:
+    """How often a stage goes through the training cases."""
+    return int(settings["local_epochs"]) if stage.epochs is None else stage.epochs
+
+
+def shuffled(
+    cases: Cases, settings: Mapping[str, Any], order: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass in batches. Rows are gathered for many batches at once, up to 64 MiB of them."""
+    size, mode = int(settings["batch_size"]), settings["augmentation"]
+    row_bytes = max(cases.x[:1].numel() * cases.x.element_size(), 1)
+    many = max(GATHER_BYTES // row_bytes // size, 1) * size
+    for rows in torch.split(torch.randperm(len(cases.y), generator=order), many):
+        x_rows = cases.x[rows]
+        if x_rows.dim() == IMAGES:
+            x_rows = x_rows.contiguous(memory_format=torch.channels_last)
+        for x, y in zip(torch.split(x_rows, size), torch.split(cases.y[rows], size), strict=True):
+            yield augment(x, mode, order), y
+
+
+def make_step(groups: list[dict[str, Any]], settings: Mapping[str, Any], progress: float) -> Step:
+    """One step of a new optimiser over ``groups``; it removes the gradients.
+
+    Plain SGD has no state: torch's function is called without the class around it, which costs a small
+    network a tenth of its step.
+    """
     rate = float(settings["learning_rate"])
     if settings["schedule"] == "cosine":
         rate *= 0.5 * (1 + math.cos(math.pi * progress))
     ready = [
         {
-            "params": group["params"],
+            "params": list(group["params"]),
             "lr": rate * group.get("rate", 1.0),
             "weight_decay": group.get("weight_decay", float(settings["weight_decay"])),
         }
         for group in groups
     ]
     if settings["optimiser"] == "sgd":
-        return torch.optim.SGD(ready, fused=True)
-    return torch.optim.Adam(ready)
+        return partial(_sgd_step, ready)
+    adam = torch.optim.Adam(ready, fused=True)
+
+    def step() -> None:
+        adam.step()
+        adam.zero_grad()
+
+    return step
+
+
+@torch.no_grad()
+def _sgd_step(groups: list[dict[str, Any]]) -> None:
+    for group in groups:
+        held = [parameter for parameter in group["params"] if parameter.grad is not None]
+        grads = [parameter.grad for parameter in held]
+        sgd(
+            held, grads, [None] * len(held), foreach=True, lr=group["lr"], weight_decay=group["weight_decay"],
+            momentum=0.0, dampening=0.0, nesterov=False, maximize=False,
+        )  # fmt: skip
+        for parameter in held:
+            parameter.grad = None
 
 
 def _class_weights(y: Tensor, classes: int, settings: Any) -> Tensor | None:
@@ -138,6 +194,6 @@ def _class_weights(y: Tensor, classes: int, settings: Any) -> Tensor | None:
     return torch.where(counts_C > 0, len(y) / ((counts_C > 0).sum() * counts_C.clamp(min=1)), 0.0)
 
 
-def _seed(seed: int, *words: str | int) -> int:
+def make_seed(seed: int, *words: str | int) -> int:
     text = "\n".join(str(word) for word in (seed, *words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -12,7 +12,7 @@ import numpy as np
 from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.errors import AggregationError
 from fl_jobs.messages import Contribution, Gathered, Sums, TaskOrder, TensorMap
-from fl_jobs.packaging.spec import Lane, RunSpec, TensorSpec
+from fl_jobs.packaging.spec import COHORT_MIN, Lane, RunSpec, TensorSpec
 
 Fold = Callable[[TensorMap, Sums], TensorMap]
 
@@ -30,6 +30,25 @@ def fold_mean(previous: TensorMap, sums: Sums) -> TensorMap:
         if name.endswith("running_var") and beside in means:
             means[name] = np.maximum(means[name] - means[beside] ** 2, 0.0)
     return {name: np.asarray(value, dtype=np.float32) for name, value in means.items()}
+
+
+def fold_prototypes(previous: TensorMap, sums: Sums) -> TensorMap:
+    """FedProto's step: per label Σ of the sites' means over Σ of the sites that have it.
+
+    A label that fewer than COHORT_MIN sites have gets zeros: the mean of so few would be a site's own. Sites
+    send a mean only where ``owned_C`` of the round before is above 0, so a new label first becomes ½
+    (announced) and has its prototype, and 1, in the round after.
+    """
+    folded: TensorMap = {}
+    for name in (wire for wire in sums.tensors if wire.endswith("owned_C")):
+        means = name.removesuffix("owned_C") + "prototypes_CK"
+        sites_C = np.rint(sums.tensors[name])  # whole numbers again after masking
+        enough_C = sites_C >= COHORT_MIN
+        ready_C = enough_C & (previous.get(name, np.zeros(len(sites_C))) > 0)
+        mean_CK = sums.tensors[means] / np.maximum(sites_C, 1)[:, None]
+        folded[means] = np.where(ready_C[:, None], mean_CK, 0.0).astype(np.float32)
+        folded[name] = np.where(ready_C, 1.0, np.where(enough_C, 0.5, 0.0)).astype(np.float32)
+    return folded
 
 
 def load_fold(algorithm: str) -> Fold:

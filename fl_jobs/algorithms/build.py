@@ -19,7 +19,10 @@ def build_algorithm(spec: RunSpec, arm: Arm) -> PersonalAlgorithm:
     values = validate_hyper_parameters(spec.algorithm, spec.hyper_parameters, spec.study.task.kind)
     module, _, name = ALGORITHMS[spec.arm_algorithm(arm)].path.partition(":")
     algorithm_class: type[PersonalAlgorithm] = getattr(import_module(module), name)
-    return algorithm_class(build_model(spec), values)
+    model = build_model(spec)
+    with torch.random.fork_rng(devices=[]):  # what an algorithm adds (gate, valve) begins alike at all sites
+        torch.manual_seed(spec.seed)
+        return algorithm_class(model, values)
 
 
 def describe_tensors(spec: RunSpec) -> tuple[TensorSpec, ...]:

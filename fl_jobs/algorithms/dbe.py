@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_jobs.algorithms.base import TRAIN, Batches, PersonalAlgorithm
+from fl_jobs.algorithms.parts import trainable
 from fl_jobs.errors import SharedStateError
 from fl_jobs.packaging.spec import Lane
 from fl_jobs.split_model import SplitModel
@@ -37,8 +38,7 @@ class DBE(PersonalAlgorithm):
         return (FEATURE_MEAN, TRAIN)
 
     def param_groups(self, stage: str) -> list[dict[str, Any]]:
-        model = [*self.base.parameters(), *self.head.parameters()]
-        groups: list[dict[str, Any]] = [{"params": model}]
+        groups: list[dict[str, Any]] = [{"params": trainable(self.base, self.head)}]
         if stage == TRAIN:
             groups.append({"params": [self.offset_K], "rate": self.hyper_parameters["offset_rate"]})
         return groups

@@ -52,3 +52,8 @@ class Parts(nn.Module):
                 "The aggregate does not fit this model. Start the run again from its start."
             )
         self.load_state_dict(dict(aggregate), strict=False)
+
+
+def trainable(*modules: nn.Module) -> list[nn.Parameter]:
+    """Parameters of ``modules`` that the model itself has not frozen, as a pretrained base may be."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]

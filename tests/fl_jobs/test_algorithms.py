@@ -69,9 +69,13 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(name):
 
 
 @EVERY
-def test_every_arm_takes_the_same_steps(name):
-    done = train(build(name, batch_size=8, local_epochs=2))
-    assert (done.steps, done.cases) == (6, 40)
+def test_every_arm_takes_the_same_steps_and_a_stage_of_its_own_comes_on_top(name):
+    algorithm = build(name, batch_size=8, local_epochs=2)
+    algorithm.phase = TRAIN
+    epochs = sum(2 if stage.epochs is None else stage.epochs for stage in algorithm.stages())
+    assert epochs == {"ditto": 4, "fedrep": 3}.get(name, 2)
+    done = train(algorithm)
+    assert (done.steps, done.cases) == (3 * epochs, 20 * epochs)
 
 
 def test_all_arms_begin_with_the_same_weights():

@@ -69,14 +69,13 @@ def train_phase(
     algorithm.phase = phase
     algorithm.class_weight_C = _class_weights(cases.y, algorithm.head.out_features, settings)
     algorithm.train()
+    _lay_out(algorithm, cases.x, torch.channels_last)
     algorithm.begin_round(batches)
     done: list[Trained] = []
-    _lay_out(algorithm, cases.x, torch.channels_last)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(make_seed(seed, *words, "noise"))
+        torch.manual_seed(_seed(seed, *words, "noise"))
         for stage in algorithm.stages():
-            own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
-            order = torch.Generator().manual_seed(make_seed(seed, *own))
+            order = order_of(stage, phase, seed, words)
             done.append(_train_stage(algorithm, stage, cases, order, progress))
     _lay_out(algorithm, cases.x, torch.contiguous_format)
     algorithm.end_round(batches)
@@ -123,6 +122,12 @@ def _train_stage(
         parameter.requires_grad_(flag)
     total = float((torch.stack(losses).double() * torch.tensor(sizes)).sum()) if losses else 0.0
     return Trained(total, sum(sizes), len(losses))
+
+
+def order_of(stage: Stage, phase: str, seed: int, words: tuple[str | int, ...]) -> torch.Generator:
+    """Where the order of the cases is drawn from; stages other than the phase's own have one of their own."""
+    own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
+    return torch.Generator().manual_seed(_seed(seed, *own))
 
 
 def passes(stage: Stage, settings: Mapping[str, Any]) -> int:
@@ -194,6 +199,6 @@ def _class_weights(y: Tensor, classes: int, settings: Any) -> Tensor | None:
     return torch.where(counts_C > 0, len(y) / ((counts_C > 0).sum() * counts_C.clamp(min=1)), 0.0)
 
 
-def make_seed(seed: int, *words: str | int) -> int:
+def _seed(seed: int, *words: str | int) -> int:
     text = "\n".join(str(word) for word in (seed, *words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -29,8 +29,16 @@ class ArmModels:
         self._models = {arm: build_algorithm(spec, arm) for arm in spec.arms()}
         self._initial: dict[Arm, dict[str, Tensor]] = {}
         for arm, model in self._models.items():
-            model.scaler.fit(train_x)
             self._initial[arm] = {name: value.clone() for name, value in model.state_dict().items()}
+        self.scale(train_x)
+
+    def scale(self, train_x: Tensor) -> None:
+        """Take the scaling of a site's training inputs."""
+        scaler = next(iter(self._models.values())).scaler
+        scaler.fit(train_x)
+        scaling = {f"scaler.{name}": value.clone() for name, value in scaler.state_dict().items()}
+        for initial in self._initial.values():
+            initial |= scaling
 
     def load(self, arm: Arm, tensors: TensorMap, up_to: int) -> Loaded:
         """The arm's model from the aggregate in ``tensors`` and the newest own part up to round ``up_to``.

@@ -40,7 +40,7 @@ class SiteSession:
             )
         self.spec, self.run_id, self.site, self.site_home = spec, run_id, site, site_home
         self.share_site_metrics = share_site_metrics
-        self.store = PersonalStore(site_home, spec, run_id)
+        self.store = self.open_store()
         self._initial_sha256 = initial_sha256(spec)
 
     def execute(self, order: TaskOrder) -> Contribution:
@@ -57,6 +57,10 @@ class SiteSession:
         raise SharedStateError(
             f"This version does not know the task “{order.name}”. Install the portal's version."
         )
+
+    def open_store(self) -> PersonalStore:
+        """Where the personal parts lie."""
+        return PersonalStore(self.site_home, self.spec, self.run_id)
 
     @cached_property
     def training_cases(self) -> Cases:

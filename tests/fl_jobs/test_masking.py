@@ -4,80 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from fl_jobs.aggregation import gather
-from fl_jobs.masking.plans import RING64_BYTES_MAX, accept_plan, first_clip, make_plan, ring_of, vector_sizes
-from fl_jobs.masking.site import SiteMask
-from fl_jobs.masking.sums import gathered_from
+from fl_jobs.masking.plans import RING64_BYTES_MAX, accept_plan, make_plan, ring_of, vector_sizes
 from fl_jobs.messages import TaskOrder
 from fl_jobs.server_session import ServerSession
 from fl_jobs.site_session import SiteSession
 from secure_agg.errors import SecureAggregationError
-from secure_agg.identity import Identity, Trust
-from secure_agg.model_hash import model_hash
-from secure_agg.server import ServerEpoch
-from secure_agg.state import MemoryVault
-from site_kits.provisioning import ca
-from tests.e2e.federation import make_request
+from tests.fl_jobs.masked_cohort import NAMES, Cohort
 from tests.fl_jobs.sites import make_spec, tabular_homes
-
-NAMES = ("a", "b", "c", "d")
-NOW = 1_900_000_000
-
-
-class Cohort:
-    """Sites and server of one masked run; ``gather`` is one order from the upload to the sum."""
-
-    def __init__(self, spec, homes):
-        key, root = ca.create_ca("Test")
-        self.spec, self.orders = spec, 0
-        root_der = root.public_bytes(Encoding.DER)
-        now = int(root.not_valid_before_utc.timestamp()) + 3600
-        self.epoch = ServerEpoch(
-            job_id="run", epoch=1, root_der=root_der, cohort_min=spec.min_sites, now=lambda: now
-        )
-        self.sites, self.masks = {}, {}
-        for name, home in homes.items():
-            self.sites[name] = SiteSession(
-                spec, run_id="run", site=name, site_home=home, share_site_metrics=False
-            )
-            key_pem, request = make_request(name)
-            pem = ca.sign_site_csr(key, root, request, site=name, organisation="test")
-            der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-            self.masks[name] = SiteMask(
-                spec,
-                run_id="run",
-                epoch=1,
-                identity=Identity(name, load_pem_private_key(key_pem, None), (der,)),
-                trust=Trust(root_der=root_der),
-                vault=MemoryVault(),
-                data_version=name.encode(),
-                now=lambda: now,
-            )
-        for name, mask in self.masks.items():
-            self.epoch.add_advert(name, mask.client.advert())
-        roster = self.epoch.roster_message()
-        for name, mask in self.masks.items():
-            self.epoch.add_ack(name, mask.client.accept_roster(roster))
-
-    def gather(self, order, *, away=()):
-        self.orders += 1
-        plan = make_plan(self.spec, order, site_count=len(NAMES), log2_clip=first_clip(self.spec, order))
-        round_ = self.epoch.begin_round(self.orders, NAMES, plan, model_hash(order.tensors))
-        open_parts = {}
-        for name in sorted(set(NAMES) - set(away)):
-            self.masks[name].begin(order, round_.start_message)
-            masked = self.masks[name].mask(self.sites[name].execute(order))
-            round_.add_upload(name, masked.message, masked.vector)
-            open_parts[name] = masked.open_part
-        for name, message in round_.freeze().items():
-            round_.add_signature(name, self.masks[name].client.sign_freeze(message))
-        certificate = round_.certificate()
-        for name in round_.signed:
-            round_.add_reveal(name, self.masks[name].client.reveal(certificate))
-        return gathered_from(round_.unmask(), order, self.spec, open_parts)
 
 
 @pytest.mark.parametrize("away", [(), ("b",)])

@@ -9,7 +9,7 @@ import torch
 
 from fl_jobs.algorithms.base import PersonalAlgorithm
 from fl_jobs.algorithms.build import build_algorithm
-from fl_jobs.data import encode_records
+from fl_jobs.data import TextEncoder, encode_records, text_encoder
 from fl_jobs.errors import ModelFileError
 from fl_jobs.messages import TensorMap
 from fl_jobs.packaging.spec import RunSpec, TaskSpec
@@ -30,18 +30,27 @@ class Prediction:
 class Predictor:
     """Answers for one task; the same case gets the same answer. Not safe for threads."""
 
-    def __init__(self, algorithm: PersonalAlgorithm, task: TaskSpec) -> None:
-        self._algorithm, self.task = algorithm.eval(), task
+    def __init__(self, algorithm: PersonalAlgorithm, task: TaskSpec, encode: TextEncoder) -> None:
+        self._algorithm, self.task, self._encode = algorithm.eval(), task, encode
 
     @classmethod
-    def load(cls, run_spec: RunSpec, arm: ServedArm, shared_path: Path | None, personal_path: Path) -> Self:
+    def load(
+        cls,
+        run_spec: RunSpec,
+        arm: ServedArm,
+        shared_path: Path | None,
+        personal_path: Path,
+        weights: Path | None = None,
+    ) -> Self:
         """Build the model from its two parts; ``shared_path`` is None for local and tuned models.
 
-        Raises ModelFileError when the parts together are not exactly the model's tensors.
+        ``weights`` is the site's folder of trained weights: what was fixed in training is read there.
+        Raises SpecError when it is needed and lacks the file;
+        ModelFileError when the parts together are not exactly the model's tensors.
         """
         personal = read_tensors(personal_path)
         shared = read_tensors(shared_path) if shared_path is not None else {}
-        algorithm = build_algorithm(run_spec, "global" if arm == "tuned" else arm)
+        algorithm = build_algorithm(run_spec, "global" if arm == "tuned" else arm, weights)
         expected = {name: tuple(value.shape) for name, value in algorithm.state_dict().items()}
         both: TensorMap = shared | personal
         found = {name: tuple(value.shape) for name, value in both.items()}
@@ -51,11 +60,11 @@ class Predictor:
                 "Promote the version again."
             )
         algorithm.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in both.items()})
-        return cls(algorithm, run_spec.study.task)
+        return cls(algorithm, run_spec.study.task, text_encoder(run_spec, weights))
 
     def predict(self, records: Sequence[Any]) -> list[Prediction]:
         """Answer each record (features by name, PIL image or text). Raises DataError naming the record."""
-        x = torch.from_numpy(encode_records(self.task, records))
+        x = torch.from_numpy(encode_records(self.task, records, self._encode))
         with torch.inference_mode():
             rows = torch.cat(
                 [torch.softmax(self._algorithm(piece).double(), dim=1) for piece in torch.split(x, BATCH)]

@@ -85,6 +85,11 @@ class SiteHome:
         return self.root / "data"
 
     @property
+    def weights(self) -> Path:
+        """Trained weights that models start from, by digest (:mod:`fl_jobs.weights`)."""
+        return self.root / "weights"
+
+    @property
     def registered(self) -> Path:
         return self.root / "registered"
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from fl_jobs.catalog.algorithms import ALGORITHMS, KINDS, LOOP, Algorithm
 from fl_jobs.catalog.models import MODELS, Model
-from fl_jobs.catalog.settings import Checked, Choice, HyperParameter, Setting, Value, fill
+from fl_jobs.catalog.settings import Checked, Choice, Digest, HyperParameter, Setting, Value, fill
 from fl_jobs.errors import SpecError
 
 __all__ = (
-    "ALGORITHMS", "KINDS", "LOOP", "MODELS", "Algorithm", "Checked", "Choice", "HyperParameter", "Model",
-    "Setting", "Value", "check_masking", "validate_hyper_parameters", "validate_model",
+    "ALGORITHMS", "KINDS", "LOOP", "MODELS", "Algorithm", "Checked", "Choice", "Digest", "HyperParameter",
+    "Model", "Setting", "Value", "check_masking", "validate_hyper_parameters", "validate_model",
 )  # fmt: skip
 
 
@@ -57,4 +57,12 @@ def validate_model(model: str, values: Mapping[str, Value], kind: str) -> dict[s
     if kind not in entry.kinds:
         fitting = ", ".join(name for name, other in MODELS.items() if kind in other.kinds)
         raise SpecError(f"{entry.title} does not fit {kind} tasks. Choose one of: {fitting}.")
-    return fill(entry.title, entry.arguments, values, kind)
+    checked = fill(entry.title, entry.arguments, values, kind)
+    if entry.needs_weights and not checked["weights"]:
+        raise SpecError(f"{entry.title} starts from trained weights. Name them by their SHA-256.")
+    if checked.get("norm") == "frozen" and not checked["weights"]:
+        raise SpecError(
+            f"{entry.title}: statistics can be frozen only where they come from trained weights. Name the "
+            "weights by their SHA-256, or choose group normalisation."
+        )
+    return checked

@@ -1,13 +1,22 @@
-"""The networks that can be run; ``path`` builds a SplitModel from (task, arguments)."""
+"""The networks that can be run; ``path`` builds a SplitModel from (task, arguments, weights).
+
+Two models of the same kind may use a setting's name only for the same setting: a form has it once.
+"""
 
 from dataclasses import dataclass
 
-from fl_jobs.catalog.settings import HyperParameter, Setting
+from fl_jobs.catalog.settings import Choice, Digest, HyperParameter, Setting
+
+PLAIN_TEXTS = "fl_jobs.data.texts:hashed_grams"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network. ``path`` builds a SplitModel from (task, arguments)."""
+    """A network. ``path`` builds a SplitModel from (task, arguments, weights).
+
+    ``encoder`` gives, from (arguments, folder of weights), the function that makes codes of texts.
+    ``needs_weights``: there is nothing to start from without a file of trained weights.
+    """
 
     name: str
     title: str
@@ -15,7 +24,37 @@ class Model:
     summary: str
     kinds: tuple[str, ...]
     arguments: tuple[Setting, ...] = ()
+    encoder: str = PLAIN_TEXTS
+    needs_weights: bool = False
 
+
+def _features(default: int) -> HyperParameter:
+    """At most 512: the modules that FedCP and GPFL add grow with the square of the width."""
+    return HyperParameter("feature_dim", "Feature units", int, default, 2, 512, "Width before the head.")
+
+
+IMAGE_FEATURES, TEXT_FEATURES = _features(128), _features(64)
+WEIGHTS = Digest(
+    "weights", "Trained weights",
+    "SHA-256 and name of a file to start from, as sha256sum prints them. Every site must have it below "
+    "“weights” in its folder. Empty: start from random numbers.",
+)  # fmt: skip
+NORM = Choice(
+    "norm", "Normalisation",
+    {"group": "Group", "frozen": "Batch, frozen statistics", "batch": "Batch, shared statistics"}, "group",
+    "Group: nothing of a batch enters. Frozen: the statistics of the trained weights, never changed. Batch: "
+    "the statistics of each site, pooled over the sites in every round.",
+)  # fmt: skip
+BACKBONE: tuple[Setting, ...] = (
+    IMAGE_FEATURES, NORM,
+    HyperParameter("dropout", "Dropout", float, 0.0, 0.0, 0.9, "Share of features left out in training."),
+    WEIGHTS,
+)  # fmt: skip
+ROWS = HyperParameter("rows", "Character rows", int, 8192, 256, 65536, "Rows of the table of characters.")
+TEXT_DROPOUT = HyperParameter(
+    "dropout", "Dropout", float, 0.1, 0.0, 0.9, "Share of numbers left out in training."
+)
+CHARACTERS = "fl_jobs.data.texts:hashed_characters"
 
 _ENTRIES = (
     Model(
@@ -23,7 +62,7 @@ _ENTRIES = (
         "For tables: two layers over the site's own standardisation.", ("tabular",),
         (
             HyperParameter("hidden", "Hidden units", int, 32, 4, 1024, "Width of the hidden layer."),
-            HyperParameter("feature_dim", "Feature units", int, 16, 2, 1024, "Width before the head."),
+            _features(16),
         ),
     ),
     Model(
@@ -32,14 +71,89 @@ _ENTRIES = (
         (HyperParameter("width", "Width", int, 16, 4, 128, "Channels of the first layer, in fours."),),
     ),
     Model(
+        "image_conv2", "Two convolutions, as in the papers", "fl_jobs.models.image:build_conv2",
+        "For digits and other tiny images: two convolutions with pooling and one layer, no normalisation.",
+        ("image",),
+        (
+            HyperParameter("filters", "Filters", int, 32, 4, 128, "Of the first layer; twice in the second."),
+            HyperParameter("kernel", "Kernel", int, 5, 3, 7, "Side of a filter in pixels."),
+            HyperParameter("padding", "Padding", int, 0, 0, 3, "Pixels of zeros added at each edge."),
+            IMAGE_FEATURES,
+        ),
+    ),
+    Model(
+        "image_resnet18", "ResNet-18 (MONAI)", "fl_jobs.models.backbones:build_resnet18",
+        "For images of any size: 18 layers with residual connections.", ("image",), BACKBONE,
+    ),
+    Model(
+        "image_densenet121", "DenseNet-121 (MONAI)", "fl_jobs.models.backbones:build_densenet121",
+        "For images of any size: 121 layers, each reading all before it; slow without a GPU.", ("image",),
+        BACKBONE,
+    ),
+    Model(
+        "image_efficientnet_b0", "EfficientNet-B0 (MONAI)", "fl_jobs.models.backbones:build_efficientnet_b0",
+        "For images of any size: few weights to send, many layers.", ("image",), BACKBONE,
+    ),
+    Model(
         "text_hash", "Hashed characters", "fl_jobs.models.text:build",
         "For short texts of any language: hashed characters and pairs, averaged, then a small network.",
         ("text",),
         (
             HyperParameter("buckets", "Buckets", int, 16384, 256, 262144, "Rows of the embedding table."),
             HyperParameter("dim", "Embedding size", int, 32, 4, 512, "Numbers per character."),
-            HyperParameter("feature_dim", "Feature units", int, 64, 2, 1024, "Width before the head."),
+            TEXT_FEATURES,
         ),
+    ),
+    Model(
+        "text_cnn", "Convolutions over characters", "fl_jobs.models.text:build_cnn",
+        "For texts of any language: hashed characters, windows of two, three and four of them.", ("text",),
+        (
+            ROWS,
+            HyperParameter("character_dim", "Character size", int, 64, 8, 512, "Numbers per character."),
+            HyperParameter("windows", "Filters per window", int, 64, 4, 512, "For each width of a window."),
+            TEXT_FEATURES, TEXT_DROPOUT,
+        ),
+        encoder=CHARACTERS,
+    ),
+    Model(
+        "text_bert", "Small BERT over characters", "fl_jobs.models.transformer:build_small",
+        "For texts of any language, Chinese first: attention over hashed characters, trained from nothing.",
+        ("text",),
+        (
+            ROWS,
+            HyperParameter("hidden", "Hidden units", int, 128, 16, 1024, "A multiple of the heads."),
+            HyperParameter("layers", "Layers", int, 2, 1, 12, "Blocks of attention."),
+            HyperParameter("heads", "Heads", int, 4, 1, 16, "Per block of attention."),
+            HyperParameter("positions", "Longest text", int, 128, 8, 1024, "Characters read of a text."),
+            TEXT_FEATURES, TEXT_DROPOUT,
+        ),
+        encoder=CHARACTERS,
+    ),
+    Model(
+        "text_checkpoint", "Trained language model (folder)", "fl_jobs.models.transformer:build_checkpoint",
+        "A trained BERT or RoBERTa that every site has as a folder; whole, or with low-rank adapters.",
+        ("text",),
+        (
+            WEIGHTS,
+            Choice(
+                "family", "Family",
+                {"bert": "BERT", "roberta": "RoBERTa", "xlm-roberta": "XLM-RoBERTa"}, "bert",
+                "As “model_type” in the folder's config.json.",
+            ),
+            HyperParameter("vocab_size", "Vocabulary", int, 21128, 16, 500000, "As in config.json."),
+            HyperParameter("hidden_size", "Hidden size", int, 768, 8, 2048, "As in config.json."),
+            HyperParameter("num_hidden_layers", "Hidden layers", int, 12, 1, 48, "As in config.json."),
+            HyperParameter("num_attention_heads", "Attention heads", int, 12, 1, 64, "As in config.json."),
+            HyperParameter("intermediate_size", "Inner size", int, 3072, 8, 8192, "As in config.json."),
+            HyperParameter("max_position_embeddings", "Positions", int, 512, 8, 8194, "As in config.json."),
+            HyperParameter("tokens", "Longest text in tokens", int, 128, 8, 4096, "The rest is not read."),
+            HyperParameter(
+                "adapter_rank", "Rank of the adapters", int, 8, 0, 64,
+                "LoRA: only adapters, projection and head are trained and shared. 0 trains everything.",
+            ),
+            TEXT_FEATURES,
+        ),
+        encoder="fl_jobs.data.tokens:checkpoint_tokens", needs_weights=True,
     ),
 )  # fmt: skip
 MODELS: dict[str, Model] = {entry.name: entry for entry in _ENTRIES}

@@ -1,5 +1,6 @@
 """One typed setting of an algorithm or a model: what a form asks, what a specification holds."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ from fl_jobs.errors import SpecError
 
 Value = bool | int | float | str
 Checked = int | float | str
+_DIGEST = re.compile(r"([0-9A-Fa-f]{64})(?:\s+\*?(\S[^\x00-\x1f]{0,79}))?")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,36 @@ class Choice:
         return value
 
 
-Setting = HyperParameter | Choice
+@dataclass(frozen=True)
+class Digest:
+    """A file that sites keep themselves, named by its SHA-256; a name for people may follow.
+
+    What ``sha256sum`` prints can be pasted. Empty: no file.
+    """
+
+    name: str
+    title: str
+    help: str
+    default: str = ""
+
+    def default_for(self, kind: str | None) -> str:
+        del kind
+        return self.default
+
+    def check(self, value: Value, owner: str) -> str:
+        """Return the digest in small letters, a space and the name. Raises SpecError."""
+        if value == "":
+            return ""
+        match = _DIGEST.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise SpecError(
+                f"{owner}: “{self.name}” must be the SHA-256 of a file, 64 digits of 0–9 and a–f, and may go "
+                "on with its name. Paste what sha256sum prints, or leave it empty."
+            )
+        return f"{match[1].lower()} {(match[2] or '').strip()}".strip()
+
+
+Setting = HyperParameter | Choice | Digest
 
 
 def fill(

@@ -2,5 +2,15 @@
 
 from fl_jobs.data.load import DataPart, encode_records, load_part
 from fl_jobs.data.register import DatasetCard, read_registration, register
+from fl_jobs.data.texts import TextEncoder, text_encoder
 
-__all__ = ["DataPart", "DatasetCard", "encode_records", "load_part", "read_registration", "register"]
+__all__ = [
+    "DataPart",
+    "DatasetCard",
+    "TextEncoder",
+    "encode_records",
+    "load_part",
+    "read_registration",
+    "register",
+    "text_encoder",
+]

@@ -20,7 +20,7 @@ from fl_jobs.data.manifest import (
 )
 from fl_jobs.data.register import Registration, file_sha256, read_registration
 from fl_jobs.data.tables import Row, Table, numbers, read_table
-from fl_jobs.data.texts import encode_texts
+from fl_jobs.data.texts import TextEncoder, encode_texts
 from fl_jobs.errors import DataError
 from fl_jobs.packaging.spec import TaskSpec
 
@@ -38,8 +38,12 @@ class DataPart:
     groups: NDArray[np.str_]
 
 
-def load_part(folder: Path, registered_folder: Path, part: str, task: TaskSpec) -> DataPart:
+def load_part(
+    folder: Path, registered_folder: Path, part: str, task: TaskSpec, encode: TextEncoder = encode_texts
+) -> DataPart:
     """Load the rows of ``part`` ("train", "validation" or "test"); cases of other parts are not decoded.
+
+    ``encode`` makes codes of texts, as :func:`fl_jobs.data.text_encoder` gives it for a model.
 
     Raises DataError when the files changed since they were registered or do not fit the study.
     """
@@ -51,13 +55,15 @@ def load_part(folder: Path, registered_folder: Path, part: str, task: TaskSpec) 
     rows = tuple(row for row, at in zip(table.rows, registration.parts, strict=True) if at == part)
     places = {label: place for place, label in enumerate(task.labels)}
     return DataPart(
-        x=_cases(folder, manifest, table, rows, task, registration),
+        x=_cases(folder, manifest, table, rows, task, registration, encode),
         y=np.array([places[row.label] for row in rows], dtype=np.int64),
         groups=np.array([row.group for row in rows], dtype=np.str_),
     )
 
 
-def encode_records(task: TaskSpec, records: Sequence[Any]) -> NDArray[Any]:
+def encode_records(
+    task: TaskSpec, records: Sequence[Any], encode: TextEncoder = encode_texts
+) -> NDArray[Any]:
     """Cases of a request as an array: dicts of features, PIL images or texts. Raises DataError."""
     if not records:
         raise DataError("The request holds no case. Send at least one.")
@@ -66,11 +72,17 @@ def encode_records(task: TaskSpec, records: Sequence[Any]) -> NDArray[Any]:
         return np.array([_features(record, task, where) for record, where in named], dtype=np.float32)
     if task.kind == "image":
         return np.stack([_image(record, task, where) for record, where in named])
-    return encode_texts([_text(record, where) for record, where in named], task.max_characters)
+    return encode([_text(record, where) for record, where in named], task.max_characters)
 
 
 def _cases(
-    folder: Path, manifest: Manifest, table: Table, rows: tuple[Row, ...], task: TaskSpec, known: Registration
+    folder: Path,
+    manifest: Manifest,
+    table: Table,
+    rows: tuple[Row, ...],
+    task: TaskSpec,
+    known: Registration,
+    encode: TextEncoder,
 ) -> NDArray[Any]:
     if manifest.kind == "tabular":
         order = [manifest.features.index(feature) for feature in task.features]
@@ -79,7 +91,7 @@ def _cases(
         _check_size(
             len(rows) * 16 * min(task.max_characters, max((len(r.cells[0]) for r in rows), default=1))
         )
-        return encode_texts([row.cells[0] for row in rows], task.max_characters)
+        return encode([row.cells[0] for row in rows], task.max_characters)
     shape = (len(rows), task.channels, task.height, task.width)
     _check_size(int(np.prod(shape)))
     images = np.empty(shape, dtype=np.uint8)

@@ -9,8 +9,8 @@ from fl_jobs.simulate.sources import PartitionFolder, SiteFolders, Source, open_
 
 __all__ = [
     "Options",
-    "Row",
     "PartitionFolder",
+    "Row",
     "SimulatedSpec",
     "Simulation",
     "SiteFolders",

@@ -66,7 +66,7 @@ class VisitingSession(SiteSession):
         self._data: dict[str, SiteParts] = {}
         self._measured: tuple[int, dict[str, dict[str, Sums]]] = (-1, {})
         self._trained: dict[tuple[str, Arm], tuple[State, Trained]] = {}
-        first = torch.from_numpy(source.read(source.sites[0]).train.x)
+        first = torch.from_numpy(source.read(source.sites[0], self.encode_texts).train.x)
         self.models = VisitedModels(spec, self.arena, first, standardised=source.standardised)
 
     def open_store(self) -> Arena:
@@ -74,7 +74,7 @@ class VisitingSession(SiteSession):
 
     def visit(self, site: str) -> None:
         """Go to a site. Raises DataError."""
-        parts = self._data.get(site) or self._source.read(site)
+        parts = self._data.get(site) or self._source.read(site, self.encode_texts)
         if site not in self._data and parts.nbytes <= self._data_left:
             self._data[site] = parts
             self._data_left -= parts.nbytes
@@ -133,9 +133,7 @@ class VisitingSession(SiteSession):
         self._measured = (number, measured)
         return totals
 
-    def _validate(
-        self, order: TaskOrder, number: int
-    ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    def _validate(self, order: TaskOrder, number: int) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
         """What ``measure_all`` found, if it was the same round; a site without validation says nothing."""
         if not len(self.validation.y):
             return {}, {"validated": {}}

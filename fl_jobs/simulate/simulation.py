@@ -16,11 +16,11 @@ from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.errors import SpecError
 from fl_jobs.messages import Commit, TaskOrder
 from fl_jobs.packaging.spec import COHORT_MIN, Arm, HyperValue, ModelSpec, PolicySpec, RunSpec, StudySpec
+from fl_jobs.server_session import ServerSession
 from fl_jobs.simulate.in_process import with_tensors
 from fl_jobs.simulate.session import VisitingSession
 from fl_jobs.simulate.sources import Source
 from fl_jobs.simulate.stacked import can_stack, train_stacked
-from fl_jobs.server_session import ServerSession
 from fl_jobs.training import train_phase
 
 Stacking = Literal["auto", "on", "off"]
@@ -123,7 +123,9 @@ class Simulation:
         sites = self.source.sites
         count = max(1, round(len(sites) * self.options.fraction))
         digest = hashlib.sha256(f"{self.spec.seed}\nsites\n{number}".encode()).digest()
-        chosen = np.random.default_rng(int.from_bytes(digest[:8], "big")).choice(len(sites), count, replace=False)
+        chosen = np.random.default_rng(int.from_bytes(digest[:8], "big")).choice(
+            len(sites), count, replace=False
+        )
         return tuple(sites[place] for place in sorted(chosen))
 
     def _play(self, order: TaskOrder) -> Commit:
@@ -192,7 +194,10 @@ class Simulation:
         cpu = time.process_time() - cpu
         for arm, parts in totals.items():
             means = {
-                part: {"accuracy": sums["val_correct"] / sums["val_n"], "loss": sums["val_loss"] / sums["val_n"]}
+                part: {
+                    "accuracy": sums["val_correct"] / sums["val_n"],
+                    "loss": sums["val_loss"] / sums["val_n"],
+                }
                 for part, sums in parts.items()
             }
             validation, test = means.get("validation", {}), means.get("test", {})

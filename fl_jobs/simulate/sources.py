@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from fl_jobs.data import DataPart, load_part, register
+from fl_jobs.data import DataPart, TextEncoder, load_part, register
 from fl_jobs.data.manifest import MANIFEST, Manifest, read_manifest
+from fl_jobs.data.tables import PARTS
 from fl_jobs.errors import DataError
 from fl_jobs.packaging.spec import TaskSpec
 
@@ -47,8 +48,8 @@ class Source(Protocol):
     task: TaskSpec
     standardised: bool
 
-    def read(self, site: str) -> SiteParts:
-        """Read one site's parts. Raises DataError."""
+    def read(self, site: str, encode: TextEncoder) -> SiteParts:
+        """Read one site's parts; ``encode`` makes codes of texts. Raises DataError."""
         ...
 
 
@@ -70,7 +71,8 @@ class PartitionFolder:
         self.sites = tuple(self._paths)
         self.task = self._find_task()
 
-    def read(self, site: str) -> SiteParts:
+    def read(self, site: str, encode: TextEncoder) -> SiteParts:
+        del encode
         path = self._paths[site]
         x_train, y_train, x_test, y_test = _read_arrays(path)
         for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
@@ -103,7 +105,9 @@ class PartitionFolder:
             return TaskSpec(kind="tabular", labels=labels, features=tuple(f"x{i}" for i in range(shape[0])))
         except ValidationError as error:
             first = error.errors()[0]
-            raise DataError(f"Inputs of shape {shape} do not fit: {first['loc'][0]}: {first['msg']}.") from error
+            raise DataError(
+                f"Inputs of shape {shape} do not fit: {first['loc'][0]}: {first['msg']}."
+            ) from error
 
 
 class SiteFolders:
@@ -131,9 +135,9 @@ class SiteFolders:
         for site, folder in self._folders.items():
             register(folder, self._registered(site))
 
-    def read(self, site: str) -> SiteParts:
+    def read(self, site: str, encode: TextEncoder) -> SiteParts:
         folder, registered = self._folders[site], self._registered(site)
-        return SiteParts(*(load_part(folder, registered, p, self.task) for p in ("train", "validation", "test")))
+        return SiteParts(*(load_part(folder, registered, part, self.task, encode) for part in PARTS))
 
     def _registered(self, site: str) -> Path:
         return self._scratch / site / "registered"
@@ -178,7 +182,9 @@ def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[A
         x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
     for y in (y_train, y_test):
         if y.ndim != 1 or y.dtype.kind not in "iu":
-            raise DataError(f"{path.name}: labels are not a list of whole numbers. Write the partition again.")
+            raise DataError(
+                f"{path.name}: labels are not a list of whole numbers. Write the partition again."
+            )
     return x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64)
 
 
@@ -188,7 +194,9 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         what = type(error).__name__
-        raise DataError(f"{path.name} cannot be read as npz without pickles ({what}). Write it again.") from error
+        raise DataError(
+            f"{path.name} cannot be read as npz without pickles ({what}). Write it again."
+        ) from error
 
 
 def _check_cases(where: str, x: NDArray[Any], y: NDArray[np.int64]) -> None:

@@ -135,9 +135,7 @@ class _Stage:
         repeats = range(passes(self._stage, self._settings))
         return chain.from_iterable(shuffled(work.cases, self._settings, order) for _ in repeats)
 
-    def _one_step(
-        self, batches: list[tuple[Tensor, Tensor]], step: Step, trained: list[Tensor]
-    ) -> Tensor:
+    def _one_step(self, batches: list[tuple[Tensor, Tensor]], step: Step, trained: list[Tensor]) -> Tensor:
         """Returns loss × cases of the sites that are not done."""
         sizes = [len(y) for _, y in batches]
         if self._by_batch:

@@ -1,6 +1,7 @@
 """The models of one run at one site: built once, filled from aggregate and disk for each task."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,9 +25,11 @@ class Loaded:
 class ArmModels:
     """Fills the run's models. Every load starts from the same initial state: nothing leaks between tasks."""
 
-    def __init__(self, spec: RunSpec, store: PersonalStore, train_x: Tensor) -> None:
+    def __init__(
+        self, spec: RunSpec, store: PersonalStore, train_x: Tensor, weights: Path | None = None
+    ) -> None:
         self._spec, self._store = spec, store
-        self._models = {arm: build_algorithm(spec, arm) for arm in spec.arms()}
+        self._models = {arm: build_algorithm(spec, arm, weights) for arm in spec.arms()}
         self._initial: dict[Arm, dict[str, Tensor]] = {}
         for arm, model in self._models.items():
             self._initial[arm] = {name: value.clone() for name, value in model.state_dict().items()}

@@ -9,7 +9,7 @@ import torch
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.algorithms.build import describe_tensors, initial_sha256
 from fl_jobs.catalog import check_masking
-from fl_jobs.data import DataPart, load_part
+from fl_jobs.data import DataPart, TextEncoder, load_part, text_encoder
 from fl_jobs.errors import DataError, SharedStateError, SpecError
 from fl_jobs.evaluation import predict_probabilities, validation_sums
 from fl_jobs.messages import VALIDATION, Contribution, TaskOrder, TensorMap
@@ -18,6 +18,7 @@ from fl_jobs.site_session.arms import ArmModels, personal_part, to_numpy
 from fl_jobs.site_session.finish import finish
 from fl_jobs.site_session.store import PersonalStore
 from fl_jobs.training import Cases, Trained, train_phase
+from fl_jobs.weights import FOLDER as WEIGHTS_FOLDER
 
 
 class SiteSession:
@@ -41,7 +42,8 @@ class SiteSession:
         self.spec, self.run_id, self.site, self.site_home = spec, run_id, site, site_home
         self.share_site_metrics = share_site_metrics
         self.store = self.open_store()
-        self._initial_sha256 = initial_sha256(spec)
+        self._weights = site_home / WEIGHTS_FOLDER
+        self._initial_sha256 = initial_sha256(spec, self._weights)
 
     def execute(self, order: TaskOrder) -> Contribution:
         """Do one task. Raises DataError, SharedStateError, ModelFileError or FLJobError with a sentence."""
@@ -72,12 +74,17 @@ class SiteSession:
 
     @cached_property
     def models(self) -> ArmModels:
-        return ArmModels(self.spec, self.store, self.training_cases.x)
+        return ArmModels(self.spec, self.store, self.training_cases.x, self._weights)
+
+    @cached_property
+    def encode_texts(self) -> TextEncoder:
+        return text_encoder(self.spec, self._weights)
 
     def part(self, name: str) -> DataPart:
         """One part of the site's registered data. The test part is asked for by ``finish`` only."""
         folder = self.site_home / "data" / self.spec.study.dataset
-        part = load_part(folder, self.site_home / "registered", name, self.spec.study.task)
+        registered, task = self.site_home / "registered", self.spec.study.task
+        part = load_part(folder, registered, name, task, self.encode_texts)
         if not len(part.y):
             raise DataError(f"The data set has no {name} cases. Register it again with more cases.")
         return part

@@ -18,6 +18,10 @@ def setting_field(setting: catalog.Setting, kind: str) -> forms.Field:
             initial=setting.default_for(kind),
             help_text=_t(setting.help),
         )
+    if isinstance(setting, catalog.Digest):
+        return forms.CharField(
+            label=_t(setting.title), required=False, max_length=160, help_text=_t(setting.help)
+        )
     whole = setting.type is int
     field_type: Any = forms.IntegerField if whole else forms.FloatField
     field: forms.Field = field_type(

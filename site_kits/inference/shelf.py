@@ -27,7 +27,7 @@ class Model(Protocol):
     def predict(self, records: list[Any]) -> list[Any]: ...
 
 
-Loader = Callable[[RunSpec, ServedArm, Path | None, Path], Model]
+Loader = Callable[[RunSpec, ServedArm, Path | None, Path, Path], Model]
 
 
 class ModelUnusableError(Exception):
@@ -48,14 +48,16 @@ class LoadedModel:
     files: dict[Path, _Look]
 
 
-def load_predictor(spec: RunSpec, arm: ServedArm, shared: Path | None, personal: Path) -> Model:
+def load_predictor(
+    spec: RunSpec, arm: ServedArm, shared: Path | None, personal: Path, weights: Path
+) -> Model:
     """``Predictor.load``; torch is imported here and nowhere else in this package."""
     import torch
 
     from fl_jobs.predictor import Predictor
 
     torch.set_num_threads(1)
-    model: Model = Predictor.load(spec, arm, shared, personal)
+    model: Model = Predictor.load(spec, arm, shared, personal, weights)
     return model
 
 
@@ -122,7 +124,7 @@ class ModelShelf:
         shared = self._home.artifact(order.shared_sha256) if order.shared_sha256 else None
         files = {path: _verified(path, digest) for path, digest in self._files(order).items()}
         try:
-            model = self._loader(spec, order.arm, shared, personal)
+            model = self._loader(spec, order.arm, shared, personal, self._home.weights)
         except (FLJobError, OSError) as exc:
             raise ModelUnusableError("refused", str(exc)) from exc
         if files != {path: _look(path) for path in files}:  # exchanged between the check and the load

@@ -62,7 +62,7 @@ class Double:
     def __init__(self):
         self.loads, self.asked = 0, []
 
-    def load(self, _spec, _arm, _shared, _personal):
+    def load(self, _spec, _arm, _shared, _personal, _weights):
         self.loads += 1
         return self
 

@@ -6,6 +6,7 @@ Torch-free.
 
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 

@@ -14,7 +14,8 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_POOLS = (functional.max_pool2d, functional._max_pool2d, torch.max_pool2d)
+# functional.max_pool2d looks up its own plain form under a name that torch keeps to itself
+_POOLS = (functional.max_pool2d, vars(functional)["_max_pool2d"], torch.max_pool2d)
 
 
 class ManySites(TorchFunctionMode):
@@ -56,16 +57,17 @@ class _Convolution(Function):
         sites = info.batch_size
         weight_SOCHW = weight.movedim(in_dims[1] or 0, 0)
         flat_bias = None if bias is None else bias.movedim(in_dims[2] or 0, 0).flatten()
-        out = functional.conv2d(
-            _side_by_side(x, in_dims[0], sites), weight_SOCHW.flatten(0, 1), flat_bias, *rest, groups=sites
-        )
-        return out.unflatten(1, (sites, -1)), 1
+        options = dict(zip(("stride", "padding", "dilation"), rest, strict=False))
+        flat = _side_by_side(x, in_dims[0], sites)
+        out = functional.conv2d(flat, weight_SOCHW.flatten(0, 1), flat_bias, **options, groups=sites)
+        return out.unflatten(1, (sites, -1)), 1  # type: ignore[no-untyped-call]
 
 
 class _Pool(Function):
     @staticmethod
     def forward(x_BCHW: Tensor, size: Any, rest: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-        return functional.max_pool2d(x_BCHW, size, *rest, **named)
+        pooled: Tensor = functional.max_pool2d(x_BCHW, size, *rest, **named)
+        return pooled
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -76,7 +78,8 @@ class _Pool(Function):
         info: Any, in_dims: Sequence[int | None], x: Tensor, size: Any, rest: Any, named: Any
     ) -> tuple[Tensor, int]:
         flat = _side_by_side(x, in_dims[0], info.batch_size)
-        return functional.max_pool2d(flat, size, *rest, **named).unflatten(1, (info.batch_size, -1)), 1
+        pooled: Tensor = functional.max_pool2d(flat, size, *rest, **named)
+        return pooled.unflatten(1, (info.batch_size, -1)), 1  # type: ignore[no-untyped-call]
 
 
 def _side_by_side(x: Tensor, at: int | None, sites: int) -> Tensor:

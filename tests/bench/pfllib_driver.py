@@ -1,18 +1,20 @@
 """One run of PFLlib from a checkout outside the tree, as JSON on the last line of its output.
 
 It imports nothing of ours and changes no algorithm of theirs. What it adds: empty modules in the place of
-imports that these algorithms never call (torchvision, matplotlib, cvxpy, h5py …; leaving them out costs
-PFLlib less memory, not more), a small network for 8×8 digits because PFLlib has none of that shape, seeds
+imports that these algorithms never call (torchvision, matplotlib, cvxpy, h5py …; without them PFLlib takes
+less memory, not more), a small network for 8×8 digits because PFLlib has none of that shape, seeds
 for Python, NumPy and torch, a clock around its evaluation, and no results written to disk.
 """
 
 import argparse
 import copy
 import importlib
+import itertools
 import json
 import os
 import random  # noqa: TID251 - PFLlib draws from it, so it is seeded
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -101,8 +103,20 @@ def network(name):
     return DigitsCNN()
 
 
+class Marks(list):
+    """Stands for the list that every server appends to at a round's end; notes the CPU time then."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock, self.at = clock, [time.process_time()]
+
+    def append(self, value):
+        super().append(value)
+        self.at.append(time.process_time() - self.clock.evaluating)
+
+
 class Clock:
-    """CPU seconds of this process, between marks."""
+    """CPU seconds spent in evaluations."""
 
     def __init__(self):
         self.evaluating = 0.0
@@ -135,6 +149,10 @@ def run(options):
     torch.manual_seed(options.seed)
     module, name, split = SERVERS[options.algorithm]
     args.model = network(options.network)
+    if options.weights:
+        with np.load(options.weights, allow_pickle=False) as arrays, torch.no_grad():
+            for number, parameter in enumerate(args.model.parameters()):
+                parameter.copy_(torch.from_numpy(arrays[f"arr_{number}"]))
     if split:
         args.head = copy.deepcopy(args.model.fc)
         args.model.fc = torch.nn.Identity()
@@ -144,14 +162,13 @@ def run(options):
     clock = Clock()
     for method in ("evaluate", "evaluate_personalized"):
         clock.around(server, method)
-    began = time.process_time()
+    server.Budget = marks = Marks(clock)
     server.train()
-    total = time.process_time() - began
+    spent = [after - before for before, after in itertools.pairwise(marks.at)]
     curve = server.rs_test_acc[1::2] if options.algorithm == "Ditto" else server.rs_test_acc
-    rounds = options.rounds + 1
     return {
         "curve": [float(value) for value in curve],
-        "cpu_s_per_round": (total - clock.evaluating) / rounds,
+        "cpu_s_per_round": statistics.median(spent),
         "cpu_s_per_evaluation": clock.evaluating / max(clock.evaluations, 1),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
@@ -167,11 +184,13 @@ def main():
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", default="{}")
+    parser.add_argument("--weights", type=Path, help="npz of initial weights, in the order of the layers")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     absent(UNUSED)
     sys.path.insert(0, str((options.pfllib / "system").resolve()))
     partition = options.partition.resolve()
+    options.weights = options.weights and options.weights.resolve()
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "system").mkdir()
         options.clients = write_dataset(partition, Path(scratch) / "dataset" / "bench")

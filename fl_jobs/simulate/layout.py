@@ -15,7 +15,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 # functional.max_pool2d looks up its own plain form under a name that torch keeps to itself
-_POOLS = (functional.max_pool2d, vars(functional)["_max_pool2d"], torch.max_pool2d)
+_POOLS = (
+    functional.max_pool2d, vars(functional)["_max_pool2d"], torch.max_pool2d,
+    functional.avg_pool2d, functional.adaptive_avg_pool2d,
+)  # fmt: skip
 
 
 class ManySites(TorchFunctionMode):
@@ -31,8 +34,10 @@ class ManySites(TorchFunctionMode):
         named = dict(kwargs or {})
         if func is torch.conv2d and not named and (len(args) < 7 or args[6] == 1):
             return _Convolution.apply(*args[:3], *args[3:6])  # type: ignore[no-untyped-call]
-        if func in _POOLS and not (named.pop("return_indices", False) or named.pop("ceil_mode", False)):
-            return _Pool.apply(args[0], named.pop("kernel_size", None) or args[1], args[2:], named)  # type: ignore[no-untyped-call]
+        if func in _POOLS and not named.get("return_indices"):
+            return _Pool.apply(func, args[0], args[1:], named)  # type: ignore[no-untyped-call]
+        if func is functional.group_norm:
+            return _GroupNorm.apply(*args, *named.values())  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
@@ -65,8 +70,8 @@ class _Convolution(Function):
 
 class _Pool(Function):
     @staticmethod
-    def forward(x_BCHW: Tensor, size: Any, rest: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-        pooled: Tensor = functional.max_pool2d(x_BCHW, size, *rest, **named)
+    def forward(pool: Callable[..., Any], x_BCHW: Tensor, rest: tuple[Any, ...], named: Any) -> Tensor:
+        pooled: Tensor = pool(x_BCHW, *rest, **named)
         return pooled
 
     @staticmethod
@@ -75,11 +80,36 @@ class _Pool(Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], x: Tensor, size: Any, rest: Any, named: Any
+        info: Any, in_dims: Sequence[int | None], pool: Callable[..., Any], x: Tensor, rest: Any, named: Any
+    ) -> tuple[Tensor, int]:
+        pooled: Tensor = pool(_side_by_side(x, in_dims[1], info.batch_size), *rest, **named)
+        return pooled.unflatten(1, (info.batch_size, -1)), 1  # type: ignore[no-untyped-call]
+
+
+class _GroupNorm(Function):
+    """The groups of all sites one after another: each is normalised by itself, as alone."""
+
+    @staticmethod
+    def forward(x_BCHW: Tensor, groups: int, weight_C: Tensor, bias_C: Tensor, eps: float) -> Tensor:
+        return functional.group_norm(x_BCHW, groups, weight_C, bias_C, eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Only what runs below ``vmap`` is differentiated, by torch's own rules."""
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: Sequence[int | None],
+        x: Tensor,
+        groups: int,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
     ) -> tuple[Tensor, int]:
         flat = _side_by_side(x, in_dims[0], info.batch_size)
-        pooled: Tensor = functional.max_pool2d(flat, size, *rest, **named)
-        return pooled.unflatten(1, (info.batch_size, -1)), 1  # type: ignore[no-untyped-call]
+        out = functional.group_norm(flat, groups * info.batch_size, weight.flatten(), bias.flatten(), eps)
+        return out.unflatten(1, (info.batch_size, -1)), 1  # type: ignore[no-untyped-call]
 
 
 def _side_by_side(x: Tensor, at: int | None, sites: int) -> Tensor:

@@ -176,7 +176,7 @@ def _read_meta(path: Path) -> None:
 def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[np.int64]]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise DataError(f"{path.name} is larger than 4 GiB. Divide it.")
-    with _explained(path), np.load(path, allow_pickle=False) as arrays:
+    with _explained(path), path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
         if missing := [name for name in ARRAYS if name not in arrays]:
             raise DataError(f"{path.name} lacks the array “{missing[0]}”. Write the partition again.")
         x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)

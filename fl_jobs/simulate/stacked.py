@@ -49,7 +49,8 @@ def can_stack(name: str, algorithm: PersonalAlgorithm) -> bool:
     leaves = [module for module in algorithm.modules() if not any(module.children())]
     known = all(isinstance(leaf, LAYERS) or _is_idle_dropout(leaf) for leaf in leaves)
     plain = algorithm.hyper_parameters["class_weights"] == "none"
-    return name in BY_CASE | BY_BATCH and known and plain
+    affine = all(leaf.affine for leaf in leaves if isinstance(leaf, nn.GroupNorm))
+    return name in BY_CASE | BY_BATCH and known and plain and affine
 
 
 def train_stacked(

@@ -1,4 +1,4 @@
-"""One cell of the anchor table: our simulator in a process of its own, and the methods' settings on both sides.
+"""One cell of the anchor table: our simulator in a process of its own, and the settings of both sides.
 
 ``python -m tests.bench.anchor_cells CELL`` (JSON) plays one run of ours and prints its figures as JSON.
 """

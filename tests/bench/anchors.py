@@ -1,6 +1,6 @@
 """Our methods on PFLlib's partitions, beside PFLlib itself (``--pfllib DIR``) or its stored results.
 
-``python -m tests.bench.anchors [--json] [--pfllib DIR] [--seeds N] [--small] [--only TAG …] [--partitions …]``
+``python -m tests.bench.anchors [--json] [--pfllib DIR] [--seeds N] [--small] [--only TAG …]``
 
 Accuracy is Σ correct ÷ Σ test cases over all sites, measured after the download and before local training, as
 PFLlib does. "last five" is the mean of the last five measurements. Side by side both start from the same
@@ -162,8 +162,10 @@ def ratios(rows):
 
 
 def show(rows, console):
-    table = Table("partition", "method", "seeds", "last five", "PFLlib", "difference", "90 % interval", "shown",
-                  "best − best", "honest", "CPU ratio", "evaluation", "RSS")  # fmt: skip
+    table = Table(
+        "partition", "method", "seeds", "last five", "PFLlib", "difference", "90 % interval", "shown",
+        "best − best", "honest", "CPU ratio", "evaluation", "RSS",
+    )  # fmt: skip
     for line in verdicts(rows):
         chosen = [
             r for r in rows if (r["partition"], r["algorithm"]) == (line["partition"], line["algorithm"])

@@ -32,8 +32,8 @@ def cells(rows):
 
 
 def test_every_round_and_arm_has_a_row_and_learning_shows(tmp_path):
-    source = PartitionFolder(write_partition(tmp_path / "p", (60, 50, 40)), validation=0.2)
-    _, rows = play(source, tmp_path / "s", rounds=8)
+    folder = write_partition(tmp_path / "p", (80, 70, 60), shape=(9,), test=40)
+    _, rows = play(PartitionFolder(folder, validation=0.2), tmp_path / "s", model=MLP, rounds=8)
     assert [(r.round, r.arm) for r in rows] == [(n, arm) for n in range(9) for arm in ("local", "global")]
     assert rows[-1].test_accuracy > rows[1].test_accuracy + 0.2
     assert rows[0].train_loss is None

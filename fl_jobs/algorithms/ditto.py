@@ -20,7 +20,7 @@ OWN = "own"
 
 
 class Ditto(PersonalAlgorithm):
-    """The common model leaves; the own one answers. ``pull`` (λ) 0 makes the own model local-only."""
+    """The common model leaves; the own one answers. ``own_pull`` (λ) 0 makes the own model local-only."""
 
     joined_1: Tensor  # 1 once the site has an own model from training
 
@@ -48,13 +48,13 @@ class Ditto(PersonalAlgorithm):
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
         fit = super().loss(x, y_B)
-        if self.stage != OWN or not self.hyper_parameters["pull"]:
+        if self.stage != OWN or not self.hyper_parameters["own_pull"]:
             return fit
         own = [*self.own_base.parameters(), *self.own_head.parameters()]
         received = [*self.base.parameters(), *self.head.parameters()]
         pairs = zip(own, received, strict=True)
         distance = torch.stack([(mine - common.detach()).square().sum() for mine, common in pairs]).sum()
-        pulled: Tensor = fit + 0.5 * self.hyper_parameters["pull"] * distance
+        pulled: Tensor = fit + 0.5 * self.hyper_parameters["own_pull"] * distance
         return pulled
 
     def receive(self, phase: str, aggregate: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ from fl_jobs.split_model import SplitModel
 
 
 class FedProx(PersonalAlgorithm):
-    """Base and head are shared. ``pull`` (μ) 0 is FedAvg."""
+    """Base and head are shared. ``prox_pull`` (μ) 0 is FedAvg."""
 
     def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, Any]) -> None:
         super().__init__(model, hyper_parameters)
@@ -27,9 +27,9 @@ class FedProx(PersonalAlgorithm):
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
         fit = super().loss(x, y_B)
-        if not self.hyper_parameters["pull"] or not self.received:
+        if not self.hyper_parameters["prox_pull"] or not self.received:
             return fit
         pairs = zip(self.parameters(), self.received, strict=True)
         distance = torch.stack([(now - then).square().sum() for now, then in pairs]).sum()
-        pulled: Tensor = fit + 0.5 * self.hyper_parameters["pull"] * distance
+        pulled: Tensor = fit + 0.5 * self.hyper_parameters["prox_pull"] * distance
         return pulled

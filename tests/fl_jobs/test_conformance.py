@@ -1,6 +1,7 @@
 """What every algorithm of the catalog keeps to: what leaves, what stays, what is served."""
 
-import dataclasses
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import torch
 
 from fl_jobs.algorithms.build import build_algorithm
 from fl_jobs.catalog import ALGORITHMS, check_masking
-from fl_jobs.data import load_part
 from fl_jobs.errors import SpecError
 from fl_jobs.evaluation import predict_probabilities
 from fl_jobs.predictor import Predictor
@@ -131,18 +131,21 @@ def test_the_two_files_together_answer_as_the_trained_model(recorded, name):
     run = recorded(name)
     finish, site = run.answers[-1][0], run.sites["a"]
     report = run.records[-1]["sites"]["a"]
-    folder = run.homes["a"] / "data" / "cases"
-    part = load_part(folder, run.homes["a"] / "registered", "test", run.spec.study.task)
+    part = site.part("test")
     cases = [dict(zip(FEATURES, map(float, row), strict=True)) for row in part.x]
     for arm in run.spec.arms():
         number = report["files"][arm]["round"]
         digest = report["shared_sha256"].get(arm)
         shared = run.homes["a"] / "artifacts" / "sha256" / digest if digest else None
-        predictor = Predictor.load(run.spec, arm, shared, run.personal_file("a", arm, number))
+        own = run.personal_file("a", arm, number)
+        predictor = Predictor.load(run.spec, arm, shared, own)
         trained = site.models.load(arm, finish.tensors, number).algorithm
+        files = read_tensors(own) | (read_tensors(shared) if shared else {})
+        assert files.keys() == trained.state_dict().keys()
+        assert all(np.array_equal(files[key], value) for key, value in trained.state_dict().items())
         expected = predict_probabilities(trained, torch.from_numpy(part.x))
         found = np.array([[a.probabilities[label] for label in LABELS] for a in predictor.predict(cases)])
-        assert np.array_equal(found, expected)
+        assert np.allclose(found, expected, rtol=1e-5, atol=1e-7)  # memory laid out otherwise
         assert (found.argmax(axis=1) == part.y).mean() == pytest.approx(
             report["cells"][arm]["accuracy"], abs=1e-12
         )
@@ -172,14 +175,18 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(recorded, name, tmp_path):
 
 
 @EVERY
-def test_a_newcomer_and_an_absent_site_get_usable_models(recorded, name):
-    """Site "c" has no part of its own yet: it is served what the aggregate alone gives."""
+def test_a_newcomer_gets_a_usable_model(recorded, name):
+    """It has no part of its own yet; with Ditto, FedALA and FedCP it starts from what is common."""
     run = recorded(name)
     arm = run.spec.arms()[-1]
     loaded = run.sites["c"].models.load(arm, run.commits[3], 0)
     assert loaded.own_round is None
-    probabilities = predict_probabilities(loaded.algorithm, torch.from_numpy(run.sites["c"].validation.x))
-    assert np.isfinite(probabilities).all()
+    model, x = loaded.algorithm, torch.from_numpy(run.sites["c"].validation.x)
+    assert np.isfinite(predict_probabilities(model, x)).all()
+    if name in {"ditto", "fedala"}:
+        assert torch.allclose(model(x), model.head(model.base(model.scaler(x))), atol=1e-6)
+    if name == "fedcp":
+        assert torch.equal(model.head.weight, model.global_head.weight)
 
 
 def test_algorithms_that_send_personal_parts_are_refused_without_masks():
@@ -217,4 +224,18 @@ def test_every_setting_has_bounds_a_default_inside_and_words(name):
         assert setting.help.endswith(".")
         for kind in (None, *TASKS):
             setting.check(setting.default_for(kind), name)
-    assert dataclasses.is_dataclass(ALGORITHMS[name])
+
+
+def test_a_setting_of_one_name_is_the_same_setting_everywhere():
+    """The form has one field per name."""
+    known = {}
+    for entry in ALGORITHMS.values():
+        for setting in entry.hyper_parameters:
+            assert known.setdefault(setting.name, setting) == setting
+
+
+def test_the_linter_knows_every_algorithm():
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    independent = next(c["modules"] for c in contracts if c["name"] == "Algorithms do not know each other")
+    assert set(independent) == {entry.path.partition(":")[0] for entry in ALGORITHMS.values()}

@@ -1,7 +1,8 @@
 """Figures of every algorithm on real cytology, as committed: a change that moves one must say so.
 
-``CONSILIUM_GOLDEN=write python -m pytest tests/fl_jobs/test_golden.py`` writes them anew; commit the difference
-with its reason. The tolerance is for other processors: one case of the smallest part, and a little loss.
+``CONSILIUM_GOLDEN=write python -m pytest tests/fl_jobs/test_golden.py`` writes them anew; commit that
+with its reason. The tolerance is for other processors: one case of the cohort (in a balanced figure one case
+weighs more where a site has few of its label), and a little loss.
 """
 
 import json
@@ -18,7 +19,9 @@ from tests.fl_jobs.test_real_data import deal_cytology
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cytology_4_sites.json"
 WRITES = os.environ.get("CONSILIUM_GOLDEN") == "write"
-ROUNDS, LOSS, SHARE = 5, 0.01, 0.012
+ROUNDS = 4
+TOLERANCE = {"val_loss": 0.01, "val_balanced_accuracy": 0.07, "test_balanced_accuracy": 0.07}
+ONE_CASE = 0.012
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def figures(name, homes, task):
     spec = RunSpec(
         study=StudySpec(slug="golden", purpose="test", dataset="cases", task=task),
         algorithm=name,
-        hyper_parameters={},
+        hyper_parameters={"local_epochs": 1},
         model=ModelSpec(name="tabular_mlp", arguments={}),
         rounds=ROUNDS,
         seed=7,
@@ -53,7 +56,7 @@ def test_figures_are_those_committed(cytology, name):
     assert name in known, "Write the figures of a new algorithm: see the top of this file."
     assert found.keys() == known[name].keys()
     for key, value in known[name].items():
-        assert found[key] == pytest.approx(value, abs=LOSS if key == "val_loss" else SHARE), key
+        assert found[key] == pytest.approx(value, abs=TOLERANCE.get(key, ONE_CASE)), key
 
 
 def test_the_file_names_every_algorithm_and_no_other():

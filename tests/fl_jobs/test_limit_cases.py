@@ -15,7 +15,7 @@ from tests.fl_jobs.sites import FEATURES
 # Each of these trains the common model of FedAvg with the same batches.
 IS_FEDAVG = {
     "dbe": {"kappa": 0.0, "offset_rate": 0.0}, "ditto": {}, "fedala": {"mixing_rate": 0.0}, "fedbn": {},
-    "fedprox": {"pull": 0.0},
+    "fedprox": {"prox_pull": 0.0},
 }  # fmt: skip
 # With a single site there is nothing to average: each of these is local-only.
 ALONE = IS_FEDAVG | {"fedavg": {}, "fedper": {}, "lg_fedavg": {}}
@@ -24,7 +24,7 @@ ALONE = IS_FEDAVG | {"fedavg": {}, "fedper": {}, "lg_fedavg": {}}
 @pytest.mark.parametrize("name", IS_FEDAVG)
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_it_is_fedavg(tmp_path, name, optimiser):
-    run = record(spec_of(name, optimiser=optimiser, **IS_FEDAVG[name]), make_homes(tmp_path))
+    run = record(spec_of(name, rounds=2, optimiser=optimiser, **IS_FEDAVG[name]), make_homes(tmp_path))
     for number, aggregate in run.commits.items():
         common = {wire.partition("/")[2]: v for wire, v in aggregate.items() if wire.startswith("global/")}
         assert common
@@ -59,7 +59,7 @@ def test_the_own_model_of_ditto_without_pull_is_local_only():
     """But for the order of the batches, which is that of the stage."""
     generator = torch.Generator().manual_seed(0)
     cases = Cases(torch.randn(30, len(FEATURES), generator=generator), torch.arange(30) % 2)
-    ditto = build_algorithm(spec_of("ditto", pull=0.0), "personal")
+    ditto = build_algorithm(spec_of("ditto", own_pull=0.0), "personal")
     local = build_algorithm(spec_of("ditto"), "local")
     train_phase(ditto, TRAIN, cases, seed=1, words=("a", TRAIN, 1))
     train_phase(local, TRAIN, cases, seed=1, words=("a", TRAIN, 1, OWN))
@@ -70,14 +70,17 @@ def test_the_own_model_of_ditto_without_pull_is_local_only():
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("ditto", ("own_base.", "own_head.")), ("fedprox", ("base.", "head."))]
+    ("name", "setting", "own"),
+    [("ditto", "own_pull", ("own_base.", "own_head.")), ("fedprox", "prox_pull", ("base.", "head."))],
 )
-def test_a_strong_pull_keeps_the_model_where_it_was_received(name, own):
+def test_a_strong_pull_keeps_the_model_where_it_was_received(name, setting, own):
     generator = torch.Generator().manual_seed(0)
     cases = Cases(torch.randn(30, len(FEATURES), generator=generator), torch.arange(30) % 2)
     moved = {}
     for pull in (0.0, 10.0):
-        algorithm = build_algorithm(spec_of(name, pull=pull, local_epochs=5, optimiser="sgd"), "personal")
+        algorithm = build_algorithm(
+            spec_of(name, local_epochs=5, optimiser="sgd", **{setting: pull}), "personal"
+        )
         before = {key: value.clone() for key, value in algorithm.state_dict().items()}
         train_phase(algorithm, TRAIN, cases, seed=1, words=("a", TRAIN, 1))
         moved[pull] = sum(

@@ -19,7 +19,8 @@ def build_algorithm(
 
     ``weights`` and ``shapes_only`` as for :func:`build_model`. Raises SpecError, ModelFileError.
     """
-    values = validate_hyper_parameters(spec.algorithm, spec.hyper_parameters, spec.study.task.kind)
+    kind = spec.study.task.kind
+    values = validate_hyper_parameters(spec.algorithm, spec.hyper_parameters, kind, spec.model.name)
     module, _, name = ALGORITHMS[spec.arm_algorithm(arm)].path.partition(":")
     algorithm_class: type[PersonalAlgorithm] = getattr(import_module(module), name)
     model = build_model(spec, weights, shapes_only=shapes_only)

@@ -17,9 +17,9 @@ __all__ = (
 
 
 def validate_hyper_parameters(
-    algorithm: str, values: Mapping[str, Value], kind: str | None = None
+    algorithm: str, values: Mapping[str, Value], kind: str | None = None, model: str = ""
 ) -> dict[str, Checked]:
-    """All hyper-parameters of ``algorithm``, defaults (those of ``kind``, if given) filled in.
+    """All hyper-parameters of ``algorithm``, defaults (those of ``model``, then of ``kind``) filled in.
 
     Raises SpecError for an unknown algorithm or name, a wrong type or a value out of range.
     """
@@ -28,7 +28,8 @@ def validate_hyper_parameters(
         raise SpecError(f"There is no algorithm “{algorithm}”. Choose one of: {', '.join(ALGORITHMS)}.")
     if kind is not None and kind not in entry.kinds:
         raise SpecError(f"{entry.title} does not fit {kind} tasks. Choose another algorithm.")
-    return fill(entry.title, entry.hyper_parameters, values, kind)
+    own = MODELS[model].defaults if model in MODELS else {}
+    return fill(entry.title, entry.hyper_parameters, {**own, **values}, kind)
 
 
 def check_masking(algorithm: str, *, secure_aggregation: bool) -> None:

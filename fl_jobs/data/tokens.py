@@ -1,5 +1,6 @@
 """Texts as codes of a checkpoint's own tokenizer (its tokenizer.json, read by the ``tokenizers`` library)."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fl_jobs.data.texts import TextEncoder
 from fl_jobs.errors import ModelFileError, SpecError
 from fl_jobs.weights import read_checkpoint
 
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would not survive the fork of a job process
 OFFSETS = {"bert": 0, "roberta": 2, "xlm-roberta": 2}  # positions that a family leaves unused
 
 

@@ -106,7 +106,8 @@ def build_checkpoint(task: TaskSpec, arguments: Mapping[str, Any], weights: Path
         raise SpecError("The hidden size is no multiple of the attention heads. Copy both from config.json.")
     numbers = {name: int(arguments[name]) for name in SIZES} | SHAPING[family]
     if weights is None:
-        trunk = _trunk(AutoConfig.for_model(family, **numbers))
+        with torch.device("meta"):  # shapes only: no memory for a hundred million numbers in the portal
+            trunk = _trunk(AutoConfig.for_model(family, **numbers))
     else:
         files = read_checkpoint(weights, title)
         trunk = _trunk(AutoConfig.for_model(family, **numbers, **_free_values(files, family, numbers)))

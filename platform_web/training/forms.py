@@ -225,7 +225,10 @@ class RunForm(forms.Form):
         kind = self.study.task_spec().kind
         try:
             values["hyper_parameters"] = catalog.validate_hyper_parameters(
-                values["algorithm"], self._given("hp_", values, values["algorithm"]), kind
+                values["algorithm"],
+                self._given("hp_", values, values["algorithm"]),
+                kind,
+                values["model"],
             )
             values["model_arguments"] = catalog.validate_model(
                 values["model"], self._given("arg_", values, values["model"]), kind

@@ -97,15 +97,16 @@ def _lay_out(algorithm: PersonalAlgorithm, x: Tensor, layout: torch.memory_forma
 
 @contextmanager
 def _convolutions_for(x: Tensor, batch_size: int) -> Iterator[None]:
-    """oneDNN's convolutions cost more to call than tiny images to convolve: a quarter of the step (measured)."""
+    """Calling oneDNN costs more than convolving tiny images by hand: a quarter of the step (measured)."""
     if x.dim() != IMAGES or x.shape[-1] * x.shape[-2] * batch_size > TINY_BATCH_PIXELS:
         yield
         return
-    before = torch.backends.mkldnn.set_flags(_enabled=False)[0]
+    switch: Any = torch.backends.mkldnn  # its functions carry no types
+    before = switch.set_flags(_enabled=False)[0]
     try:
         yield
     finally:
-        torch.backends.mkldnn.set_flags(_enabled=before)
+        switch.set_flags(_enabled=before)
 
 
 def _train_stage(

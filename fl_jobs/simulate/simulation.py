@@ -19,6 +19,7 @@ from fl_jobs.messages import Commit, TaskOrder
 from fl_jobs.packaging.spec import COHORT_MIN, Arm, HyperValue, ModelSpec, PolicySpec, RunSpec, StudySpec
 from fl_jobs.server_session import ServerSession
 from fl_jobs.simulate.in_process import with_tensors
+from fl_jobs.simulate.memory import keep_freed_memory
 from fl_jobs.simulate.session import VisitingSession
 from fl_jobs.simulate.sources import Source
 from fl_jobs.simulate.stacked import can_stack, train_stacked
@@ -101,6 +102,7 @@ class Simulation:
     """One run over ``source``; ``rows`` plays it. ``scratch`` takes what does not fit in memory."""
 
     def __init__(self, spec: RunSpec, source: Source, scratch: Path, options: Options | None = None) -> None:
+        keep_freed_memory()
         self.spec, self.source, self.options = spec, source, options or Options()
         self.server = ServerSession(spec)
         self.session = VisitingSession(spec, source, scratch, memory_bytes=self.options.memory_bytes)

@@ -70,7 +70,6 @@ def train_stacked(
     algorithm.train()
     algorithm.begin_round(())
     stack = {key: torch.stack([work.state[key] for work in works]) for key in works[0].state}
-    stack = {key: channels_last(v) if v.dim() == CONVOLUTION else v for key, v in stack.items()}
     totals = [Trained(0.0, 0, 0)] * len(works)
     for stage in algorithm.stages():
         done = _Stage(name, algorithm, stage, stack, works).run(seed, progress)
@@ -105,7 +104,8 @@ class _Stage:
         repeats = passes(self._stage, self._settings)
         counts = [-(-len(work.cases.y) // self._size) * repeats for work in self._works]
         ranked = sorted(range(len(counts)), key=lambda place: -counts[place])
-        self._held = {key: value[ranked] for key, value in self._stack.items()}
+        held = {key: value[ranked] for key, value in self._stack.items()}
+        self._held = {key: channels_last(v) if v.dim() == CONVOLUTION else v for key, v in held.items()}
         step, trained = self._make_step(progress)
         batches = [self._batches(self._works[place], seed) for place in ranked]
         sums = torch.zeros(len(ranked), dtype=torch.float64)

@@ -24,6 +24,7 @@ import torch
 from fl_jobs.algorithms.build import build_algorithm
 from fl_jobs.packaging.spec import ModelSpec
 from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
+from fl_jobs.simulate.memory import keep_freed_memory
 from fl_jobs.simulate.stacked import SiteWork, train_stacked
 from fl_jobs.training import Cases, train_phase
 from tests.bench.anchor_cells import DIGITS, LOOP, MNIST
@@ -126,6 +127,7 @@ def speed_up(model, shape, batch, *, turns, cases=60):
 
 def measure(*, small):
     torch.set_num_threads(1)
+    keep_freed_memory()
     figures = many_sites(sites=40 if small else SITES, rounds=2 if small else 5)
     return figures | stacked_speed_ups(turns=3 if small else 7)
 

@@ -128,7 +128,7 @@ def _add(sums: Sums, site: str, declared: Mapping[str, TensorSpec], contribution
     check_contribution(site, declared, contribution)
     for wire, tensor in declared.items():
         weight = _weight(site, contribution, tensor.lane)
-        sums.tensors[wire] += contribution.tensors[wire].astype(np.float64) * weight
+        sums.tensors[wire] += np.multiply(contribution.tensors[wire], weight, dtype=np.float64)
         sums.weights[wire] += weight
 
 

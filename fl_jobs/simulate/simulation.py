@@ -28,7 +28,8 @@ from fl_jobs.training import train_phase
 Stacking = Literal["auto", "on", "off"]
 TOGETHER = 64  # sites in one stack at most
 CLEARLY = 0.8
-MEASURED = 16  # sites that the choice between stacked and one after another is measured with
+MEASURED = 16  # sites that the choice between stacked and one after another is measured with, at most
+MEASURED_NUMBERS = 2**20  # weights of all of them together: a large network needs no more to lose
 
 
 class SimulatedSpec(RunSpec):
@@ -170,7 +171,7 @@ class Simulation:
         if arm not in self.stacked:
             possible = can_stack(self.spec.arm_algorithm(arm), build_algorithm(self.spec, arm))
             if possible and self.options.stacked == "auto":
-                possible = self._stacking_wins(arm, order, sites[:MEASURED])
+                possible = self._stacking_wins(arm, order, sites)
             self.stacked[arm] = possible and self.options.stacked != "off"
         return self.stacked[arm]
 
@@ -179,11 +180,12 @@ class Simulation:
 
         Stacking must win clearly: below that the measurement is noise, and memory counts.
         """
+        algorithm, spec = build_algorithm(self.spec, arm), self.spec
+        numbers = sum(parameter.numel() for parameter in algorithm.parameters())
         works = []
-        for site in sites:
+        for site in sites[: max(2, min(MEASURED, MEASURED_NUMBERS // numbers))]:
             self.session.visit(site)
             works.append(self.session.work(arm, order))
-        algorithm, spec = build_algorithm(self.spec, arm), self.spec
         together, alone = math.inf, math.inf
         for _ in range(2):
             began = time.process_time()

@@ -32,7 +32,7 @@ class Method:
 METHODS = (
     Method("FedAvg", "fedavg", "FedAvg"),
     Method("Local", "local_only", "Local"),
-    Method("FedProx_mu.001", "fedprox", "FedProx", {"pull": 0.001}, {"mu": 0.001}),
+    Method("FedProx_mu.001", "fedprox", "FedProx", {"prox_pull": 0.001}, {"mu": 0.001}),
     Method("FedPer", "fedper", "FedPer"),
     Method("FedRep", "fedrep", "FedRep"),
     Method("FedDBE_mo1_klw1", "dbe", "FedDBE", {"kappa": 1.0}, {"momentum": 1.0, "kl_weight": 1.0}),
@@ -44,7 +44,7 @@ METHODS = (
     ),
     Method("FedCP_lam5", "fedcp", "FedCP", {"mmd_weight": 5.0}, {"lamda": 5.0}),
     Method("FedCP_lam.5", "fedcp", "FedCP", {"mmd_weight": 0.5}, {"lamda": 0.5}),
-    Method("Ditto_mu.1", "ditto", "Ditto", {"pull": 0.1}, {"mu": 0.1}),
+    Method("Ditto_mu.1", "ditto", "Ditto", {"own_pull": 0.1}, {"mu": 0.1}),
 )  # fmt: skip
 
 

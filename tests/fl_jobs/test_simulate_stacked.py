@@ -13,6 +13,7 @@ from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
 from fl_jobs.simulate.stacked import BY_BATCH, BY_CASE, SiteWork, can_stack, train_stacked
 from fl_jobs.split_model import Scaler, SplitModel
 from fl_jobs.training import Cases, train_phase
+from tests.bench.anchor_cells import LOOP, METHODS
 from tests.fl_jobs.partitions import write_partition
 from tests.fl_jobs.sites import IMAGE, TABULAR
 from tests.fl_jobs.sites import make_spec as plain_spec
@@ -139,3 +140,8 @@ def test_the_choice_is_measured_and_kept(tmp_path):
     simulation = Simulation(spec, source, tmp_path / "s")
     list(simulation.rows())
     assert simulation.stacked == {"global": True}  # ten times as fast: no noise turns that round
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.tag)
+def test_settings_of_the_anchors_are_those_of_the_catalog(method):
+    assert validate_hyper_parameters(method.ours, LOOP | method.our_settings, "image")

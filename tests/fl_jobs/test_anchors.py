@@ -1,0 +1,46 @@
+"""What the anchors' intervals show, and what they do not."""
+
+import pytest
+
+from tests.bench.anchors import ratios, shown, verdicts
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (-0.009, 0.009, "equivalent"),
+        (-0.009, 0.02, "equivalent or better"),
+        (0.02, 0.03, "equivalent or better"),
+        (-0.02, 0.02, "not shown"),
+        (-0.03, -0.02, "worse"),
+    ],
+)
+def test_an_interval_shows_what_two_one_sided_tests_show(low, high, word):
+    assert shown(low, high) == word
+
+
+def row(seed, ours, theirs, *, together=True, cost=1.0):
+    base = {"partition": "p", "algorithm": "a", "seed": seed, "side_by_side": together}
+    base |= {"last_five": ours, "pfllib_last_five": theirs, "best": ours, "pfllib_best": theirs}
+    for name in ("cpu_s_per_round", "cpu_s_per_evaluation", "rss_mb"):
+        base |= {name: cost, f"pfllib_{name}": 2.0}
+    return base
+
+
+def test_pairs_that_move_together_are_told_by_their_differences():
+    seeds = enumerate([0.80, 0.90, 0.85, 0.70, 0.95])
+    rows = [row(seed, value + 0.001 * (seed % 2), value) for seed, value in seeds]
+    assert verdicts(rows)[0]["shown"] == "equivalent"
+    apart = [one | {"side_by_side": False} for one in rows]
+    assert verdicts(apart)[0]["shown"] == "not shown"
+
+
+def test_one_seed_tests_nothing():
+    line = verdicts([row(0, 0.9, 0.8)])[0]
+    assert (line["shown"], line["difference"]) == ("not tested", pytest.approx(0.1))
+
+
+def test_ratios_come_from_runs_side_by_side_only():
+    found = ratios([row(0, 0.9, 0.9), row(1, 0.9, 0.9, cost=1.8), row(2, 0.9, 0.9, together=False, cost=9.0)])
+    assert found["cpu"] == {"median": pytest.approx(0.7), "worst": pytest.approx(0.9)}
+    assert ratios([row(0, 0.9, 0.9, together=False)]) == {}

@@ -19,6 +19,7 @@ _CALLS = {
     # fl_jobs.catalog: title, help or summary
     "HyperParameter": (1, 6), "Algorithm": (1, 3), "Model": (1, 3), "Template": (1, 2),
     "Choice": (1, 2, 4),  # title, what the options are called, help
+    "Digest": (1, 2),
 }  # fmt: skip
 _PLURAL_CALLS = {"ngettext", "ngettext_lazy"}
 _STRING = r"u?(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
@@ -37,7 +38,7 @@ _THEME: tuple[Message, ...] = (
             "Dark", "System", "Return to site", "Go back", "True", "False", "No results found",
             "This page yielded into no results. Create a new item or reset your filters.", "Reset filters",
             "Apply Filters", "Select all rows", "Expand row", "All applications", "More actions", "General",
-            "Submit", "No data",
+            "Submit", "No data", "Filters",
         )
     ),
 )  # fmt: skip

@@ -4,8 +4,9 @@ A server step is a pure function ``fold(previous, sums)``: it sees sums over sit
 Torch-free.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -60,18 +61,37 @@ def load_fold(algorithm: str) -> Fold:
 
 def gather(order: TaskOrder, spec: RunSpec, contributions: Mapping[str, Contribution]) -> Gathered:
     """What the answers to ``order`` add up to. Raises AggregationError naming the site at fault."""
-    allowed = set(order.statistics(spec))
-    metrics: dict[str, dict[str, float]] = {}
+    adding = Adding(order, spec)
     for site in sorted(contributions):
-        for arm, values in _checked_sums(site, contributions[site], allowed).items():
-            into = metrics.setdefault(arm, {})
+        adding.add(site, contributions[site])
+    return adding.gathered()
+
+
+class Adding:
+    """Adds up answers one at a time, so that no more than one need be in memory.
+
+    Added in the order of their sites' names the result is the same to the last bit on every run.
+    """
+
+    def __init__(self, order: TaskOrder, spec: RunSpec) -> None:
+        self._allowed, self._declared = set(order.statistics(spec)), order.declared(spec)
+        self._metrics: dict[str, dict[str, float]] = {}
+        self._open_parts: dict[str, dict[str, Any]] = {}
+        self._sums = _no_sums(self._declared)
+
+    def add(self, site: str, contribution: Contribution) -> None:
+        """Add one site's answer. Raises AggregationError; then the sum is unusable."""
+        for arm, values in _checked_sums(site, contribution, self._allowed).items():
+            into = self._metrics.setdefault(arm, {})
             for name, value in values.items():
                 into[name] = into.get(name, 0.0) + float(value)
-    open_parts = {
-        site: {key: value for key, value in answer.metrics.items() if key != "sums"}
-        for site, answer in contributions.items()
-    }
-    return Gathered(add_contributions(order.declared(spec), contributions), metrics, open_parts)
+        _add(self._sums, site, self._declared, contribution)
+        self._open_parts[site] = {key: v for key, v in contribution.metrics.items() if key != "sums"}
+
+    def gathered(self) -> Gathered:
+        """All that was added. Raises AggregationError when nothing was."""
+        _check_any(self._open_parts)
+        return Gathered(self._sums, self._metrics, self._open_parts)
 
 
 def _checked_sums(site: str, contribution: Contribution, allowed: set[str]) -> dict[str, dict[str, float]]:
@@ -87,18 +107,29 @@ def add_contributions(declared: Mapping[str, TensorSpec], contributions: Mapping
     Raises AggregationError naming the site whose update is not exactly the declared tensors, finite, with
     positive weights.
     """
-    if not contributions:
-        raise AggregationError("No site answered in time. Check that the sites are online, then resume.")
-    totals = {wire: np.zeros(tensor.shape, dtype=np.float64) for wire, tensor in declared.items()}
-    weights = dict.fromkeys(declared, 0.0)
+    _check_any(contributions)
+    sums = _no_sums(declared)
     for site in sorted(contributions):
-        contribution = contributions[site]
-        check_contribution(site, declared, contribution)
-        for wire, tensor in declared.items():
-            weight = _weight(site, contribution, tensor.lane)
-            totals[wire] += contribution.tensors[wire].astype(np.float64) * weight
-            weights[wire] += weight
-    return Sums(totals, weights)
+        _add(sums, site, declared, contributions[site])
+    return sums
+
+
+def _no_sums(declared: Mapping[str, TensorSpec]) -> Sums:
+    zeros = {wire: np.zeros(tensor.shape, dtype=np.float64) for wire, tensor in declared.items()}
+    return Sums(zeros, dict.fromkeys(declared, 0.0))
+
+
+def _check_any(sites: Collection[str]) -> None:
+    if not sites:
+        raise AggregationError("No site answered in time. Check that the sites are online, then resume.")
+
+
+def _add(sums: Sums, site: str, declared: Mapping[str, TensorSpec], contribution: Contribution) -> None:
+    check_contribution(site, declared, contribution)
+    for wire, tensor in declared.items():
+        weight = _weight(site, contribution, tensor.lane)
+        sums.tensors[wire] += contribution.tensors[wire].astype(np.float64) * weight
+        sums.weights[wire] += weight
 
 
 def check_contribution(site: str, declared: Mapping[str, TensorSpec], contribution: Contribution) -> None:

@@ -6,7 +6,7 @@ of cases. One backward pass a patient: exact for every model, memory of one grad
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +48,15 @@ class PrivateSteps:
         algorithm: PersonalAlgorithm,
         cases: Cases,
         order: torch.Generator,
-        optimiser: torch.optim.Optimizer,
+        trained: list[nn.Parameter],
+        step: Callable[[], None],
     ) -> Trained:
-        """Train in place. Nothing of the returned loss is noised: it may not leave the site."""
+        """Train in place; ``step`` applies and removes the gradients of ``trained``.
+
+        Nothing of the returned loss is noised: it may not leave the site.
+        """
         if cases.patient_N is None:
             raise SpecError("The cases name no patients; differential privacy for each patient needs them.")
-        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         rest = _all_but(algorithm, trained)
         rows_of = _rows_by_patient(cases.patient_N)
         loss_sum, seen = 0.0, 0
@@ -66,7 +69,8 @@ class PrivateSteps:
                 total += gradient
                 if math.isfinite(loss):
                     loss_sum, seen = loss_sum + loss * len(rows), seen + len(rows)
-            self._step(trained, total, int(algorithm.hyper_parameters["batch_size"]), optimiser)
+            self._noise(trained, total, int(algorithm.hyper_parameters["batch_size"]))
+            step()
         if any(not torch.equal(value, rest[name]) for name, value in _all_but(algorithm, trained).items()):
             raise SpecError(
                 "This algorithm keeps facts about patients in its state, without noise. Choose another "
@@ -74,19 +78,13 @@ class PrivateSteps:
             )
         return Trained(loss_sum, seen, self.steps)
 
-    def _step(
-        self,
-        trained: list[nn.Parameter],
-        total: np.ndarray[tuple[int], np.dtype[np.float64]],
-        divisor: int,
-        optimiser: torch.optim.Optimizer,
+    def _noise(
+        self, trained: list[nn.Parameter], total: np.ndarray[tuple[int], np.dtype[np.float64]], divisor: int
     ) -> None:
         noised = torch.from_numpy(add_gaussian(total, self.noise_multiplier * self.clip_norm) / divisor)
         pieces = torch.split(noised, [parameter.numel() for parameter in trained])
         for parameter, piece in zip(trained, pieces, strict=True):
             parameter.grad = piece.view_as(parameter).to(parameter.dtype)
-        optimiser.step()
-        optimiser.zero_grad()
 
 
 def patient_gradient(

@@ -2,11 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from fl_jobs.algorithms.base import TRAIN, Batches, PersonalAlgorithm, Stage
 from fl_jobs.augmentation import augment
@@ -15,6 +18,10 @@ from fl_jobs.errors import FLJobError
 from fl_jobs.private_steps import PrivateSteps, SealedBatches
 
 __all__ = ("Cases", "Trained", "train_phase")
+GATHER_BYTES = 64 * 2**20
+IMAGES = 4  # dimensions of a batch of images
+TINY_BATCH_PIXELS = 1024
+Step = Callable[[], None]
 
 
 class _Batches:
@@ -52,14 +59,15 @@ def train_phase(
     algorithm.phase = phase
     algorithm.class_weight_C = _class_weights(cases.y, algorithm.head.out_features, settings)
     algorithm.train()
+    _lay_out(algorithm, cases.x, torch.channels_last)
     algorithm.begin_round(batches)
     done: list[Trained] = []
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _convolutions_for(cases.x, int(settings["batch_size"])):
         torch.manual_seed(_seed(seed, *words, "noise"))
         for stage in algorithm.stages():
-            own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
-            order = torch.Generator().manual_seed(_seed(seed, *own))
+            order = order_of(stage, phase, seed, words)
             done.append(_train_stage(algorithm, stage, cases, order, progress, private))
+    _lay_out(algorithm, cases.x, torch.contiguous_format)
     algorithm.end_round(batches)
     result = Trained(sum(t.loss_sum for t in done), sum(t.cases for t in done), sum(t.steps for t in done))
     if not math.isfinite(result.loss_sum):
@@ -67,6 +75,26 @@ def train_phase(
             "Training diverged: the loss is not finite. Lower the learning rate and start again."
         )
     return result
+
+
+def _lay_out(algorithm: PersonalAlgorithm, x: Tensor, layout: torch.memory_format) -> None:
+    """Convolutions train a fifth to a half faster with channels last; outside the loop nobody sees it."""
+    if x.dim() == IMAGES:
+        algorithm.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+@contextmanager
+def _convolutions_for(x: Tensor, batch_size: int) -> Iterator[None]:
+    """Calling oneDNN costs more than convolving tiny images by hand: a quarter of the step (measured)."""
+    if x.dim() != IMAGES or x.shape[-1] * x.shape[-2] * batch_size > TINY_BATCH_PIXELS:
+        yield
+        return
+    switch: Any = torch.backends.mkldnn  # its functions carry no types
+    before = switch.set_flags(_enabled=False)[0]
+    try:
+        yield
+    finally:
+        switch.set_flags(_enabled=before)
 
 
 def _train_stage(
@@ -91,11 +119,11 @@ def _train_stage(
         parameter.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(True)
-    optimiser = _optimiser(groups, algorithm.hyper_parameters, progress)
+    step = make_step(groups, algorithm.hyper_parameters, progress)
     if private is None:
-        result = _plain_steps(algorithm, stage, cases, order, optimiser)
+        result = _plain_steps(algorithm, stage, cases, order, trained, step)
     else:
-        result = private.take(algorithm, cases, order, optimiser)
+        result = private.take(algorithm, cases, order, trained, step)
     for parameter, flag in flags.items():
         parameter.requires_grad_(flag)
     return result
@@ -106,42 +134,91 @@ def _plain_steps(
     stage: Stage,
     cases: Cases,
     order: torch.Generator,
-    optimiser: torch.optim.Optimizer,
+    trained: list[torch.nn.Parameter],
+    step: Step,
 ) -> Trained:
     settings = algorithm.hyper_parameters
-    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    size, limit, mode = int(settings["batch_size"]), float(settings["clip_norm"]), settings["augmentation"]
+    limit = float(settings["clip_norm"])
     losses: list[Tensor] = []
-    epochs = int(settings["local_epochs"]) if stage.epochs is None else stage.epochs
-    for _ in range(epochs):
-        for rows in torch.split(torch.randperm(len(cases.y), generator=order), size):
-            loss = algorithm.loss(augment(cases.x[rows], mode, order), cases.y[rows])
-            optimiser.zero_grad()
+    sizes: list[int] = []
+    for _ in range(passes(stage, settings)):
+        for x, y in shuffled(cases, settings, order):
+            loss = algorithm.loss(x, y)
             loss.backward()  # type: ignore[no-untyped-call]
             if limit:
                 torch.nn.utils.clip_grad_norm_(trained, limit)
-            optimiser.step()
-            losses.append(loss.detach() * len(rows))
-    return Trained(
-        float(torch.stack(losses).double().sum()) if losses else 0.0, epochs * len(cases.y), len(losses)
-    )
+            step()
+            losses.append(loss.detach())
+            sizes.append(len(y))
+    total = float((torch.stack(losses).double() * torch.tensor(sizes)).sum()) if losses else 0.0
+    return Trained(total, sum(sizes), len(losses))
 
 
-def _optimiser(groups: list[dict[str, Any]], settings: Any, progress: float) -> torch.optim.Optimizer:
+def order_of(stage: Stage, phase: str, seed: int, words: tuple[str | int, ...]) -> torch.Generator:
+    """Where the order of the cases is drawn from; stages other than the phase's own have one of their own."""
+    own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
+    return torch.Generator().manual_seed(_seed(seed, *own))
+
+
+def passes(stage: Stage, settings: Mapping[str, Any]) -> int:
+    """How often a stage goes through the training cases."""
+    return int(settings["local_epochs"]) if stage.epochs is None else stage.epochs
+
+
+def shuffled(
+    cases: Cases, settings: Mapping[str, Any], order: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass in batches. Rows are gathered for many batches at once, up to 64 MiB of them."""
+    size, mode = int(settings["batch_size"]), settings["augmentation"]
+    row_bytes = max(cases.x[:1].numel() * cases.x.element_size(), 1)
+    many = max(GATHER_BYTES // row_bytes // size, 1) * size
+    for rows in torch.split(torch.randperm(len(cases.y), generator=order), many):
+        x_rows = cases.x[rows]
+        if x_rows.dim() == IMAGES:
+            x_rows = x_rows.contiguous(memory_format=torch.channels_last)
+        for x, y in zip(torch.split(x_rows, size), torch.split(cases.y[rows], size), strict=True):
+            yield augment(x, mode, order), y
+
+
+def make_step(groups: list[dict[str, Any]], settings: Mapping[str, Any], progress: float) -> Step:
+    """One step of a new optimiser over ``groups``; it removes the gradients.
+
+    Plain SGD has no state: torch's function is called without the class around it, which costs a small
+    network a tenth of its step.
+    """
     rate = float(settings["learning_rate"])
     if settings["schedule"] == "cosine":
         rate *= 0.5 * (1 + math.cos(math.pi * progress))
     ready = [
         {
-            "params": group["params"],
+            "params": list(group["params"]),
             "lr": rate * group.get("rate", 1.0),
             "weight_decay": group.get("weight_decay", float(settings["weight_decay"])),
         }
         for group in groups
     ]
     if settings["optimiser"] == "sgd":
-        return torch.optim.SGD(ready, fused=True)
-    return torch.optim.Adam(ready)
+        return partial(_sgd_step, ready)
+    adam = torch.optim.Adam(ready, fused=True)
+
+    def step() -> None:
+        adam.step()
+        adam.zero_grad()
+
+    return step
+
+
+@torch.no_grad()
+def _sgd_step(groups: list[dict[str, Any]]) -> None:
+    for group in groups:
+        held = [parameter for parameter in group["params"] if parameter.grad is not None]
+        grads = [parameter.grad for parameter in held]
+        sgd(
+            held, grads, [None] * len(held), foreach=True, lr=group["lr"], weight_decay=group["weight_decay"],
+            momentum=0.0, dampening=0.0, nesterov=False, maximize=False,
+        )  # fmt: skip
+        for parameter in held:
+            parameter.grad = None
 
 
 def _class_weights(y: Tensor, classes: int, settings: Any) -> Tensor | None:

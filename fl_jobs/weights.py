@@ -88,7 +88,7 @@ def _missing(weights: str, wanted: str) -> SpecError:
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.stderr.write("Use: python -m fl_jobs.weights FILE.safetensors | CHECKPOINT_FOLDER\n")
         return 2
     path = Path(sys.argv[1])

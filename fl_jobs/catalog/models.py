@@ -75,7 +75,7 @@ _ENTRIES = (
         (HyperParameter("width", "Width", int, 16, 4, 128, "Channels of the first layer, in fours."),),
     ),
     Model(
-        "image_conv2", "Two convolutions, as in the papers", "fl_jobs.models.image:build_conv2",
+        "image_conv2", "Two convolutions, as in the papers", "fl_jobs.models.conv2:build",
         "For digits and other tiny images: two convolutions with pooling and one layer, no normalisation.",
         ("image",),
         (

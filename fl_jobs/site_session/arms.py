@@ -34,8 +34,15 @@ class ArmModels:
         self._models = {arm: build_algorithm(spec, arm, weights) for arm in spec.arms()}
         self._initial: dict[Arm, dict[str, Tensor]] = {}
         for arm, model in self._models.items():
-            set_scaling(model.scaler, spec, arm, train_x)
             self._initial[arm] = {name: value.clone() for name, value in model.state_dict().items()}
+        self.scale(train_x)
+
+    def scale(self, train_x: Tensor) -> None:
+        """Take the scaling of a site's training inputs, or the run's public one."""
+        for arm, model in self._models.items():
+            set_scaling(model.scaler, self._spec, arm, train_x)
+            scaling = model.scaler.state_dict()
+            self._initial[arm] |= {f"scaler.{name}": value.clone() for name, value in scaling.items()}
 
     def load(self, arm: Arm, tensors: TensorMap, up_to: int) -> Loaded:
         """The arm's model from the aggregate in ``tensors`` and the newest own part up to round ``up_to``.

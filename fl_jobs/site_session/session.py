@@ -54,7 +54,7 @@ class SiteSession:
         check_budget_is_kept(spec, budget)
         privacy = spec.policy.privacy
         self.share_site_metrics = share_site_metrics and privacy is None
-        self.store = PersonalStore(site_home, spec, run_id)
+        self.store = self.open_store()
         self.weights = site_home / WEIGHTS_FOLDER
         self._initial_sha256 = initial_sha256(spec, self.weights)
         self.privacy = None if privacy is None else SitePrivacy(self, privacy, budget)
@@ -76,12 +76,13 @@ class SiteSession:
             f"This version does not know the task “{order.name}”. Install the portal's version."
         )
 
+    def open_store(self) -> PersonalStore:
+        """Where the personal parts lie."""
+        return PersonalStore(self.site_home, self.spec, self.run_id)
+
     @cached_property
     def training_cases(self) -> Cases:
-        part = self.part(TRAIN)
-        per_patient = self.privacy is not None and self.privacy.per_patient
-        x, y = torch.from_numpy(part.x), torch.from_numpy(part.y)
-        return Cases(x, y, patients_of(part) if per_patient else None)
+        return self.cases_of(self.part(TRAIN))
 
     @cached_property
     def validation(self) -> DataPart:
@@ -103,6 +104,11 @@ class SiteSession:
         if not len(part.y):
             raise DataError(f"The data set has no {name} cases. Register it again with more cases.")
         return part
+
+    def cases_of(self, part: DataPart) -> Cases:
+        per_patient = self.privacy is not None and self.privacy.per_patient
+        x, y = torch.from_numpy(part.x), torch.from_numpy(part.y)
+        return Cases(x, y, patients_of(part) if per_patient else None)
 
     def train(
         self, algorithm: PersonalAlgorithm, phase: str, number: int, private: PrivateSteps | None = None

@@ -4,7 +4,11 @@ import argparse
 import importlib
 import sys
 
-TOPICS = {"main-job": "tests.prove.main_job", "secure-aggregation": "tests.prove.secure_aggregation"}
+TOPICS = {
+    "main-job": "tests.prove.main_job",
+    "secure-aggregation": "tests.prove.secure_aggregation",
+    "personalised-learning": "tests.prove.personalised_learning",
+}
 
 
 def main() -> int:

@@ -1,0 +1,57 @@
+"""Items 1 and 2 of personalised learning: beside PFLlib, and many sites on one machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bench.anchors import BOUNDS, data_folder, ratios, verdicts
+from tests.bench.many_sites import verdicts as many_verdicts
+from tests.prove.proof import Proof
+from tests.prove.running import REPOSITORY
+
+GUESSED = 0.1  # of ten digits
+FINE = ("equivalent", "equivalent or better")
+
+
+def anchors(proof: Proof, *, full: bool) -> None:
+    """Accuracy and cost beside PFLlib; CONSILIUM_PFLLIB names a checkout of it."""
+    checkout = os.environ.get("CONSILIUM_PFLLIB", "")
+    if not (data_folder() / "anchor_results.json").exists():
+        proof.check("1", "anchors", "no partitions here", "CONSILIUM_DATA is set", passed=not full)
+        return
+    size = ["--seeds", "5" if checkout else "3"] if full else ["--small"]
+    rows = bench("anchors", *size, *(["--pfllib", checkout] if checkout else []))
+    for line in verdicts(rows):
+        name = f"{line['partition']}, {line['algorithm']}, {line['seeds']} seeds"
+        figure = f"{line['shown']}, {line.get('difference', float('nan')):+.2%}"
+        tested = full and line["seeds"] >= 2
+        proof.check("1", name, figure, "≥ −1 point (TOST)", passed=not tested or line["shown"] in FINE)
+    for key, value in ratios(rows).items():
+        figure = f"{value['median']:.2f} (worst cell {value['worst']:.2f})"
+        proof.check(
+            "1", f"{key}, ours ÷ PFLlib's", figure, f"≤ {BOUNDS[key]}", value["median"] <= BOUNDS[key]
+        )
+    if not full:
+        best = {row["algorithm"]: round(row["best"], 3) for row in rows}
+        learned = all(row["best"] > 2 * GUESSED for row in rows if row["algorithm"] == "FedPer")
+        proof.check("1", "anchors, 6 rounds, one seed", best, "FedPer above 20 %", passed=learned)
+
+
+def many_sites(proof: Proof, *, full: bool) -> None:
+    figures = bench("many_sites", *([] if full else ["--small"]))[0]
+    for what, figure, bound, passed in many_verdicts(figures):
+        proof.check("2", what, figure, bound, passed)
+    seconds = f"{figures['seconds_per_round']:.1f} s, {figures['cpu_s_per_round']:.1f} s of CPU"
+    proof.check("2", f"a round of {figures['sites_per_round']} sites", seconds, "printed", passed=True)
+    proof.check("2", "MNIST CNN stacked", f"{figures['stacked_mnist']:.2f}×", "printed", passed=True)
+
+
+def bench(name: str, *arguments: str) -> list[dict[str, object]]:
+    command = [sys.executable, "-m", f"tests.bench.{name}", "--json", *arguments]
+    done = subprocess.run(command, cwd=Path(REPOSITORY), capture_output=True, text=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if not rows:
+        raise RuntimeError(f"tests.bench.{name} printed nothing: {done.stderr.strip()[-300:]}")
+    return rows

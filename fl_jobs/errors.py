@@ -6,7 +6,14 @@ class FLJobError(Exception):
 
 
 class SpecError(FLJobError):
-    """A run specification, hyper-parameter or model argument is not usable."""
+    """A run specification, hyper-parameter or model argument is not usable.
+
+    ``values`` fill the ``%(name)s`` of ``sentence``; kept apart, they can be said in another language.
+    """
+
+    def __init__(self, sentence: str, **values: str | int) -> None:
+        super().__init__(sentence % values if values else sentence)
+        self.sentence, self.values = sentence, values
 
 
 class PrivacyBudgetError(SpecError):

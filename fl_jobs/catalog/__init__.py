@@ -62,10 +62,13 @@ def validate_model(model: str, values: Mapping[str, Value], kind: str) -> dict[s
         raise SpecError(f"{entry.title} does not fit {kind} tasks. Choose one of: {fitting}.")
     checked = fill(entry.title, entry.arguments, values, kind)
     if entry.needs_weights and not checked["weights"]:
-        raise SpecError(f"{entry.title} starts from trained weights. Name them by their SHA-256.")
+        raise SpecError(
+            "%(title)s starts from trained weights. Name them by their SHA-256.", title=entry.title
+        )
     if checked.get("norm") == "frozen" and not checked["weights"]:
         raise SpecError(
-            f"{entry.title}: statistics can be frozen only where they come from trained weights. Name the "
-            "weights by their SHA-256, or choose group normalisation."
+            "%(title)s: statistics can be frozen only where they come from trained weights. Name the weights "
+            "by their SHA-256, or choose group normalisation.",
+            title=entry.title,
         )
     return checked

@@ -79,7 +79,9 @@ _ENTRIES = (
         "For digits and other tiny images: two convolutions with pooling and one layer, no normalisation.",
         ("image",),
         (
-            HyperParameter("filters", "Filters", int, 32, 4, 128, "Of the first layer; twice in the second."),
+            HyperParameter(
+                "filters", "Filters of the first layer", int, 32, 4, 128, "Twice as many in the second."
+            ),
             HyperParameter("kernel", "Kernel", int, 5, 3, 7, "Side of a filter in pixels."),
             HyperParameter("padding", "Padding", int, 0, 0, 3, "Pixels of zeros added at each edge."),
             IMAGE_FEATURES,

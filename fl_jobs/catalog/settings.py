@@ -84,8 +84,10 @@ class Digest:
         match = _DIGEST.fullmatch(value.strip()) if isinstance(value, str) else None
         if match is None:
             raise SpecError(
-                f"{owner}: “{self.name}” must be the SHA-256 of a file, 64 digits of 0–9 and a–f, and may go "
-                "on with its name. Paste what sha256sum prints, or leave it empty."
+                "%(owner)s: “%(name)s” must be the SHA-256 of a file, 64 digits of 0–9 and a–f, and may go "
+                "on with its name. Paste what sha256sum prints, or leave it empty.",
+                owner=owner,
+                name=self.title,
             )
         return f"{match[1].lower()} {(match[2] or '').strip()}".strip()
 

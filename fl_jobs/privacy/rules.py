@@ -31,12 +31,14 @@ def check_privacy(spec: RunSpec) -> None:
     title, units = ALGORITHMS[spec.algorithm].title, units_of(spec.algorithm)
     if not units:
         raise SpecError(
-            f"{title} has no differential privacy to promise. Leave it off, or choose another algorithm."
+            "%(title)s has no differential privacy to promise. Leave it off, or choose another algorithm.",
+            title=title,
         )
     if privacy.unit not in units:
         raise SpecError(
-            f"Differential privacy for each patient does not hold for {title}: what it learns from mixes "
-            "patients, or steers what is shared without noise. Protect whole sites, or choose FedAvg."
+            "Differential privacy for each patient does not hold for %(title)s: what it learns from mixes "
+            "patients, or steers what is shared without noise. Protect whole sites, or choose FedAvg.",
+            title=title,
         )
     if privacy.unit == "record":
         _check_record(spec, privacy)
@@ -52,8 +54,10 @@ def check_privacy(spec: RunSpec) -> None:
         )
     if (planned := epsilon(planned_releases(spec), privacy.delta)) > privacy.epsilon_max:
         raise SpecError(
-            f"This run would spend ε = {planned:.2f} and may spend {privacy.epsilon_max:g}. Raise the noise, "
-            "or lower the rounds or the sampling rate."
+            "This run would spend ε = %(planned)s and may spend %(most)s. Raise the noise, or lower the "
+            "rounds or the sampling rate.",
+            planned=f"{planned:.2f}",
+            most=f"{privacy.epsilon_max:g}",
         )
 
 
@@ -61,14 +65,17 @@ def _check_record(spec: RunSpec, privacy: PrivacySpec) -> None:
     task = spec.study.task
     if _settings(spec)["class_weights"] != "none":
         raise SpecError(
-            "Balanced class weights are counted from the patients, without noise. Choose equal class weights."
+            "Balanced class weights are counted from the patients, without noise. Set the class "
+            "weights to “None”."
         )
     wanted = {"tabular": len(task.features), "image": task.channels, "text": 0}[task.kind]
     if len(privacy.scaling) != wanted and (task.kind != "image" or privacy.scaling):
         raise SpecError(
-            f"Differential privacy for each patient needs a public centre and spread for each of the "
-            f"{wanted} inputs; {len(privacy.scaling)} are given. A site's own standardisation would steer "
-            "what is shared without noise."
+            "Differential privacy for each patient needs a public centre and spread for each of the "
+            "%(wanted)s inputs; %(given)s are given. A site's own standardisation would steer "
+            "what is shared without noise.",
+            wanted=wanted,
+            given=len(privacy.scaling),
         )
 
 

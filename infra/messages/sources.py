@@ -19,6 +19,8 @@ _CALLS = {
     # fl_jobs.catalog: title, help or summary
     "HyperParameter": (1, 6), "Algorithm": (1, 3), "Model": (1, 3), "Template": (1, 2),
     "Choice": (1, 2, 4),  # title, what the options are called, help
+    "Digest": (1, 2),
+    "SpecError": (0,),  # what the run form says of a choice
 }  # fmt: skip
 _PLURAL_CALLS = {"ngettext", "ngettext_lazy"}
 _STRING = r"u?(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
@@ -37,7 +39,7 @@ _THEME: tuple[Message, ...] = (
             "Dark", "System", "Return to site", "Go back", "True", "False", "No results found",
             "This page yielded into no results. Create a new item or reset your filters.", "Reset filters",
             "Apply Filters", "Select all rows", "Expand row", "All applications", "More actions", "General",
-            "Submit", "No data",
+            "Submit", "No data", "Filters",
         )
     ),
 )  # fmt: skip
@@ -46,7 +48,12 @@ _THEME: tuple[Message, ...] = (
 def read_portal() -> dict[Message, str]:
     """The portal's sentences and the file that says each first."""
     found: dict[Message, str] = {}
-    for pattern in (f"platform_web/{PYTHON}", "infra/settings/*.py", "fl_jobs/catalog/*.py"):
+    for pattern in (
+        f"platform_web/{PYTHON}",
+        "infra/settings/*.py",
+        "fl_jobs/catalog/*.py",
+        "fl_jobs/privacy/rules.py",
+    ):
         _collect(found, pattern, _in_python)
     _collect(found, f"platform_web/{HTML}", _in_django)
     return dict.fromkeys(_THEME, "unfold") | found

@@ -13,6 +13,7 @@ from fl_jobs.errors import SpecError
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, PrivacySpec, RunSpec, StudySpec
 from fl_jobs.privacy.rules import check_privacy, units_of
 from platform_web.training.models import Study
+from platform_web.training.setting_fields import in_words
 
 NUMBERS = ("noise", "clip", "rate", "delta", "epsilon", "scaling")
 
@@ -84,7 +85,7 @@ class PrivacyFields(forms.Form):
             privacy = self._asked(values, "record" if patients else "site")
             check_privacy(_draft(values, study, privacy))
         except SpecError as error:
-            self.add_error("protect_patients" if patients else "protect_sites", str(error))
+            self.add_error("protect_patients" if patients else "protect_sites", in_words(error))
         except (ValidationError, ValueError):
             self.add_error(
                 "privacy_scaling",

@@ -14,7 +14,7 @@ from fl_jobs.packaging.spec import COHORT_MIN, HyperValue
 from platform_web.training.models import Study
 from platform_web.training.privacy_fields import PrivacyFields
 from platform_web.training.services import RunRequest
-from platform_web.training.setting_fields import setting_field
+from platform_web.training.setting_fields import in_words, setting_field
 
 
 def fresh_seed() -> int:
@@ -149,7 +149,7 @@ class RunForm(PrivacyFields):
                 values["model"], self._given("arg_", values, values["model"]), kind
             )
         except SpecError as error:
-            self.add_error(None, str(error))
+            self.add_error(None, in_words(error))
         self.clean_promise(values, self.study)
         return values
 

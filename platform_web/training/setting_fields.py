@@ -6,6 +6,13 @@ from django import forms
 from django.utils.translation import gettext as _t
 
 from fl_jobs import catalog
+from fl_jobs.errors import SpecError
+
+
+def in_words(error: SpecError) -> str:
+    """The sentence of ``error`` in the reader's language; a title among its values too."""
+    values = {name: _t(value) if isinstance(value, str) else value for name, value in error.values.items()}
+    return _t(error.sentence) % values if values else _t(error.sentence)
 
 
 def setting_field(setting: catalog.Setting, kind: str) -> forms.Field:

@@ -71,6 +71,21 @@ def test_what_cannot_be_promised_is_a_sentence(scientist, form, changes, words):
     assert not Run.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"protect_patients": "on", "algorithm": "dbe"}, "对 FedAvg + DBE（个性化） 不成立"),
+        ({"protect_patients": "on", "privacy_scaling": "0 1"}, "现给出 1 个"),
+        ({"protect_patients": "on", "privacy_epsilon": 0.1}, "而上限为 0.1"),
+        ({"protect_sites": "on", "server_sees_updates": "on"}, "需要安全聚合"),
+    ],
+)
+def test_a_chinese_reader_is_told_in_chinese(scientist, form, changes, words):
+    answer = scientist.post("/runs/add/", form | changes, headers={"Accept-Language": "zh-CN"})
+    assert answer.status_code == 422
+    assert words in answer.content.decode()
+
+
 def test_the_option_is_shown_only_for_algorithms_it_holds_for(scientist, form):
     page = scientist.get(f"/runs/add/?study={form['study']}").content.decode()
     patients = [name for name in catalog.ALGORITHMS if "record" in units_of(name)]

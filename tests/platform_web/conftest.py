@@ -122,3 +122,23 @@ def rows(portal, ann, dana, two_sites, make_site):
     """A world in which site A and site C work together and site B does not take part."""
     c = make_site("site-c")
     return world.build(ann, dana, [two_sites.a, c])
+
+
+@pytest.fixture
+def scientist(client, dana):
+    client.force_login(dana)
+    return client
+
+
+@pytest.fixture
+def run_form(dana, make_site):
+    """What a scientist posts to start a run of three sites; the algorithm is the test's."""
+    sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c")]
+    return {
+        "study": world.open_study(dana).slug,
+        "model": "tabular_mlp",
+        "rounds": 10,
+        "seed": 7,
+        "min_sites": 3,
+        "sites": [site.name for site in sites],
+    }

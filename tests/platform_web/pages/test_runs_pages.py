@@ -8,7 +8,6 @@ from platform_web.audit.models import AuditEvent
 from platform_web.outbox.models import Task
 from platform_web.registry.models import Promotion, SiteModel
 from platform_web.training.models import Run, Study
-from tests.platform_web import world
 
 STUDY = {
     "slug": "cells",
@@ -26,24 +25,8 @@ STUDY = {
 
 
 @pytest.fixture
-def scientist(client, dana):
-    client.force_login(dana)
-    return client
-
-
-@pytest.fixture
-def form(dana, make_site):
-    sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c")]
-    study = world.open_study(dana)
-    return {
-        "study": study.slug,
-        "algorithm": "dbe",
-        "model": "tabular_mlp",
-        "rounds": 10,
-        "seed": 7,
-        "min_sites": 3,
-        "sites": [site.name for site in sites],
-    }
+def form(run_form):
+    return {**run_form, "algorithm": "dbe"}
 
 
 def test_a_study_is_opened_from_its_form(scientist):

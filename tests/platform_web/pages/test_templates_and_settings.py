@@ -8,28 +8,11 @@ import pytest
 from fl_jobs import catalog
 from platform_web.federation.models import Dataset
 from platform_web.training.models import Run
-from tests.platform_web import world
 
 
 @pytest.fixture
-def scientist(client, dana):
-    client.force_login(dana)
-    return client
-
-
-@pytest.fixture
-def form(dana, make_site):
-    sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c")]
-    study = world.open_study(dana)
-    names = [site.name for site in sites]
-    return {
-        "study": study.slug,
-        "model": "tabular_mlp",
-        "rounds": 3,
-        "seed": 7,
-        "min_sites": 3,
-        "sites": names,
-    }
+def form(run_form):
+    return {**run_form, "rounds": 3}
 
 
 PAGE = "/runs/add/?study=breast-cytology"

@@ -5,31 +5,15 @@ import pytest
 from fl_jobs import catalog
 from fl_jobs.packaging.spec import PrivacySpec, RunSpec
 from fl_jobs.privacy.rules import units_of
-from platform_web.training.models import Run
+from platform_web.training.models import Run, Study
 from platform_web.training.services.submitting import draft_spec
 from tests.platform_web import world
 
 
 @pytest.fixture
-def scientist(client, dana):
-    client.force_login(dana)
-    return client
-
-
-@pytest.fixture
-def form(dana, make_site):
-    sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c")]
-    study = world.open_study(dana)
-    return {
-        "study": study.slug,
-        "algorithm": "fedavg",
-        "model": "tabular_mlp",
-        "rounds": 10,
-        "seed": 7,
-        "min_sites": 3,
-        "sites": [site.name for site in sites],
-        "privacy_scaling": "\n".join("0 1" for _ in study.task_spec().features),
-    }
+def form(run_form):
+    features = Study.objects.get(slug=run_form["study"]).task_spec().features
+    return {**run_form, "algorithm": "fedavg", "privacy_scaling": "\n".join("0 1" for _ in features)}
 
 
 def test_without_a_tick_a_run_has_no_privacy(scientist, form):

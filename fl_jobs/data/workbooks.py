@@ -13,8 +13,6 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from openpyxl import load_workbook
-
 from fl_jobs.data.manifest import (
     MAX_COLUMNS,
     MAX_ROWS,
@@ -40,6 +38,8 @@ def open_sheet(name: str, data: bytes, sheet: str | None, wanted: Sequence[str])
 
     Cells of the ``wanted`` columns must be values: a formula is refused, never evaluated. Raises DataError.
     """
+    from openpyxl import load_workbook  # here: memory that only sites with workbooks need
+
     _check_archive(name, data)
     try:
         with warnings.catch_warnings():

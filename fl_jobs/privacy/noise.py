@@ -13,9 +13,7 @@ import math
 import secrets
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 GRID_BITS = 24
 LONGEST = 9.2  # standard deviations; no draw is longer
@@ -23,6 +21,8 @@ LONGEST = 9.2  # standard deviations; no draw is longer
 
 def add_gaussian(values: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """``values`` with Gaussian noise of standard deviation ``scale`` each, on the grid."""
+    from scipy.special import ndtri  # here: 16 MB that only runs with privacy need
+
     words = _words(values.size)
     tail = ndtri(((words >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64)  # the lower half, up to 0
     noise = np.where(words & np.uint64(1), tail, -tail).reshape(values.shape) * scale
@@ -37,5 +37,7 @@ def poisson_sample(count: int, rate: float) -> NDArray[np.int64]:
 
 
 def _words(count: int) -> NDArray[np.uint64]:
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     key = Cipher(algorithms.AES(secrets.token_bytes(32)), modes.CTR(bytes(16)))
     return np.frombuffer(key.encryptor().update(bytes(8 * count)), dtype="<u8")

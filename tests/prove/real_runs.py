@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from fl_jobs.messages import SYSTEM
 from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.simulate import run_in_process
 from infra.demo.datasets import STUDIES, DemoStudy
@@ -146,7 +147,8 @@ def _figures(records: list[dict[str, Any]]) -> dict[str, float]:
 def _flatten(found: dict[str, float], name: str, value: object) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            _flatten(found, f"{name}/{key}", inner)
+            if key != SYSTEM:  # what the round cost is no figure of the model, and a simulator has none
+                _flatten(found, f"{name}/{key}", inner)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         found[name] = float(value)
 

@@ -34,6 +34,7 @@ ITEM = "5"  # of the topic secure-aggregation
 ENDED = {"COMPLETED", "FAILED", "STOPPED"}
 FIRST_ROUNDS, RUN_S = 30, 75.0  # later runs have as many rounds as last about RUN_S undisturbed
 PAUSE_S = (5.0, 20.0)
+MISSED_RUNS = 5  # in a row without a kill
 KILL_IN_RECOVERY = 0.3  # how often the next kill does not wait for a round; never twice in a row
 REGISTER_LIMIT_S, WEDGED_S, JOBS_END_S = 120.0, 300.0, 30.0
 
@@ -60,13 +61,18 @@ class KillCampaign:
         self.registrations = Registrations(machine.portal_home / "logs" / "flare-server.log")
 
     def strike(self, wanted: int) -> None:
-        """Runs one after another until ``wanted`` kills are done and the last run has ended."""
-        while len(self.kills) < wanted:
-            watched = self._submit()
+        """Runs one after another until ``wanted`` kills are done and the last run has ended.
+
+        Runs that end before a kill could hit them are a finding, not a reason to go on for ever.
+        """
+        missed = 0
+        while len(self.kills) < wanted and missed < MISSED_RUNS:
+            before, watched = len(self.kills), self._submit()
             time.sleep(self.random.uniform(*PAUSE_S))
             while len(self.kills) < wanted and not self._ended(watched):
                 self._one_kill(watched)
             self._wait_end(watched)
+            missed = missed + 1 if len(self.kills) == before else 0
 
     def _submit(self) -> Watched:
         rounds = self._rounds()

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from tests.prove.proof import Proof, console
+from tests.prove.proof import Proof
 from tests.prove.running import FOLDER, REPOSITORY
 
 REPEATS = {True: 2000, False: 200}  # of each simulated site in the suite of the statistics
@@ -25,9 +25,10 @@ def prove_harmful(proof: Proof, *, full: bool) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "harmful_federation.json").write_text(done.stdout, encoding="utf-8")
     for point in figures["points"]:  # the power curve: information, its bounds are among the claims
-        console.print(
-            f"      6    {point['kind']} {point['share']:.0%}: flagged as harm {point['harms']:.0%} of "
-            f"{point['federations']} (true {point['true_gain']:+.1f} points)"
+        proof.note(
+            "6",
+            f"{point['kind']} {point['share']:.0%}: flagged as harm {point['harms']:.0%} of "
+            f"{point['federations']} (true {point['true_gain']:+.1f} points)",
         )
     for claim in figures["claims"]:
         proof.check("6", claim["claim"], claim["figure"], claim["bound"], claim["passed"])

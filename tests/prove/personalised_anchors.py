@@ -19,15 +19,20 @@ def anchors(proof: Proof, *, full: bool) -> None:
     """Accuracy and cost beside PFLlib; CONSILIUM_PFLLIB names a checkout of it."""
     checkout = os.environ.get("CONSILIUM_PFLLIB", "")
     if not (data_folder() / "anchor_results.json").exists():
-        proof.check("1", "anchors", "no partitions here", "CONSILIUM_DATA is set", passed=not full)
+        if full:
+            proof.check("1", "anchors", "no partitions here", "CONSILIUM_DATA is set", passed=False)
+        else:
+            proof.note("1", "anchors: not measured, CONSILIUM_DATA names no partitions")
         return
     size = ["--seeds", "5" if checkout else "3"] if full else ["--small"]
     rows = bench("anchors", *size, *(["--pfllib", checkout] if checkout else []))
     for line in verdicts(rows):
         name = f"{line['partition']}, {line['algorithm']}, {line['seeds']} seeds"
         figure = f"{line['shown']}, {line.get('difference', float('nan')):+.2%}"
-        tested = full and line["seeds"] >= 2
-        proof.check("1", name, figure, "≥ −1 point (TOST)", passed=not tested or line["shown"] in FINE)
+        if full:  # one seed cannot show it: "not tested" is not passed
+            proof.check("1", name, figure, "≥ −1 point (TOST)", passed=line["shown"] in FINE)
+        else:
+            proof.note("1", f"{name}: {figure}")
     for key, value in ratios(rows).items():
         figure = f"{value['median']:.2f} (worst cell {value['worst']:.2f})"
         proof.check(
@@ -44,8 +49,8 @@ def many_sites(proof: Proof, *, full: bool) -> None:
     for what, figure, bound, passed in many_verdicts(figures):
         proof.check("2", what, figure, bound, passed)
     seconds = f"{figures['seconds_per_round']:.1f} s, {figures['cpu_s_per_round']:.1f} s of CPU"
-    proof.check("2", f"a round of {figures['sites_per_round']} sites", seconds, "printed", passed=True)
-    proof.check("2", "MNIST CNN stacked", f"{figures['stacked_mnist']:.2f}×", "printed", passed=True)
+    proof.note("2", f"a round of {figures['sites_per_round']} sites: {seconds}")
+    proof.note("2", f"MNIST CNN stacked: {figures['stacked_mnist']:.2f}×")
 
 
 def bench(name: str, *arguments: str) -> list[dict[str, object]]:

@@ -27,7 +27,6 @@ CONFORMANCE = {
 
 def prove(*, full: bool, only: list[str]) -> int:
     proof = Proof("personalised-learning")
-    wanted = set(only) or {str(number) for number in range(1, 7)}
     steps = {
         "1": lambda: anchors(proof, full=full),
         "2": lambda: many_sites(proof, full=full),
@@ -36,10 +35,7 @@ def prove(*, full: bool, only: list[str]) -> int:
         "5": lambda: same_as_simulated(proof),
         "6": lambda: prove_harmful(proof, full=full),
     }
-    for item, step in steps.items():
-        if item in wanted:
-            proof.section(item, step)
-    return proof.close(FOLDER)
+    return proof.run(steps, only, FOLDER)
 
 
 def conformance(proof: Proof) -> None:

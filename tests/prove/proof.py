@@ -3,7 +3,7 @@
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,18 @@ class Proof:
         self.lines.append(line)
         verdict = "[bold green]PASS[/]" if passed else "[bold red]FAIL[/]"
         console.print(f"{verdict}  {item:<4} {claim}: {figure}  (bound: {bound})")
+
+    def note(self, item: str, text: str) -> None:
+        """A figure without a bound, or what was not measured: it neither passes nor fails."""
+        console.print(f"      {item:<4} {text}")
+
+    def run(self, steps: Mapping[str, Callable[[], None]], only: Iterable[str], folder: Path) -> int:
+        """Each step that is asked for (all, if none is); the exit status."""
+        wanted = set(only) or set(steps)
+        for item, step in steps.items():
+            if item in wanted:
+                self.section(item, step)
+        return self.close(folder)
 
     def section(self, item: str, step: Callable[[], None]) -> None:
         began = time.monotonic()

@@ -35,7 +35,12 @@ def real_runs(proof: Proof, *, full: bool) -> None:
     folder = FOLDER / "real_runs"
     for name, seeds in (FULL if full else SMALL).items():
         if not _has_data(STUDIES[name]()):
-            proof.check(ITEM_TABLES, f"{name}: data", "not on this machine", "only with FULL=1", not full)
+            if full:
+                proof.check(
+                    ITEM_TABLES, f"{name}: data", "not on this machine", "CONSILIUM_DATA", passed=False
+                )
+            else:
+                proof.note(ITEM_TABLES, f"{name}: not run, its data are not on this machine")
             continue
         command = [sys.executable, "-m", "tests.bench.real_runs", "--study", name, "--algorithms", ALGORITHMS]
         command += ["--seeds", str(seeds), "--folder", str(folder)]
@@ -70,7 +75,7 @@ def _check_table(proof: Proof, name: str, seeds: int, figures: dict[str, Any]) -
     for algorithm, result in found.items():
         verdict = result["federation"]
         said = f"no site harmed {verdict['no_site_harmed']}; helped {', '.join(verdict['helped']) or 'none'}"
-        proof.check(ITEM_TABLES, f"{name}, {algorithm}: verdict by the rule", said, "is given", bool(verdict))
+        proof.note(ITEM_TABLES, f"{name}, {algorithm}, by the rule: {said}")
 
 
 def same_as_simulated(proof: Proof, *, study: str = "cytology", algorithm: str = "dbe") -> None:

@@ -17,7 +17,7 @@ from secure_agg.thresholds import colluding_default
 from tests.secure_agg.cohort import Cohort, plan_of
 from tests.secure_agg.hostile import Hostile
 
-GAMES = min(max(4, int(os.environ.get("CONSILIUM_SECAGG_N", "2000")) // 100), 100)
+GAMES = min(max(4, int(os.environ.get("CONSILIUM_SECAGG_N", "2000")) // 100), 200)
 MOVES = 120
 MODELS = [digest("model", bytes([number])) for number in range(3)]
 

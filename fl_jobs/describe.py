@@ -8,26 +8,15 @@ import json
 import sys
 
 import torch
-from pydantic import ValidationError
 
 from fl_jobs.algorithms.build import describe_tensors
-from fl_jobs.errors import FLJobError, SpecError
-from fl_jobs.packaging.spec import RunSpec
-
-MAX_SPEC_BYTES = 8 * 2**20
+from fl_jobs.errors import FLJobError
+from fl_jobs.packaging.spec import MAX_SPEC_BYTES, parse_spec
 
 
 def describe(data: bytes) -> list[dict[str, object]]:
     """The tensor list of a specification, as JSON values. Raises SpecError."""
-    if len(data) > MAX_SPEC_BYTES:
-        raise SpecError("The run specification is too large. Shorten its lists of labels and features.")
-    try:
-        spec = RunSpec.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise SpecError(f"The run specification is not valid at {where}: {first['msg']}.") from error
-    return [tensor.model_dump(mode="json") for tensor in describe_tensors(spec)]
+    return [tensor.model_dump(mode="json") for tensor in describe_tensors(parse_spec(data))]
 
 
 def main() -> int:

@@ -15,20 +15,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.algorithms.build import build_algorithm
-from fl_jobs.data import DataPart, load_part
+from fl_jobs.data import DataPart, load_part, text_encoder
 from fl_jobs.errors import FLJobError, SpecError
 from fl_jobs.evaluation import measure, predict_probabilities
 from fl_jobs.messages import TensorMap
-from fl_jobs.packaging.spec import Arm, RunSpec
+from fl_jobs.packaging.spec import MAX_SPEC_BYTES, RunSpec, parse_spec
 from fl_jobs.site_session.arms import set_scaling
 from fl_jobs.tensor_files import read_tensors
 from fl_jobs.training import Cases, train_phase
+from fl_jobs.weights import FOLDER as WEIGHTS_FOLDER
 
 COUNTS, REPEATS = (0, 2, 5, 10, 20, 50, 100), 5
-MAX_SPEC_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,26 @@ def few_label_curve(
     counts: Sequence[int] = COUNTS,
     repeats: int = REPEATS,
     seed: int = 0,
+    weights: Path | None = None,
 ) -> list[Point]:
     """One point for each of ``counts`` that the training part can give.
 
     ``shared`` are the tensors of the run's last arm by name, as its version holds them. Each draw takes the
-    labels in turn; both models make as many passes as the run did. Raises SpecError, SharedStateError.
+    labels in turn; both models make as many passes as the run did. ``weights``: the site's folder of trained
+    weights, for a run that names some. Raises SpecError, SharedStateError, ModelFileError.
     """
     if not shared:
         raise SpecError("This model shares nothing; a new site has nothing to begin with.")
     arm, found = spec.arms()[-1], []
     for k in sorted({count for count in counts if 0 <= count <= len(train.y)}):
         draws = range(repeats if k else 1)
-        scores = [_scores(spec, arm, shared, train, test, k, seed + draw) for draw in draws]
+        scores = [
+            _scores(
+                (build_algorithm(spec, arm, weights), build_algorithm(spec, "local", weights)),
+                spec, shared, train, test, _draw(train.y, k, seed + draw), seed + draw,
+            )
+            for draw in draws
+        ]  # fmt: skip
         personal, local = (np.array(column, dtype=np.float64) for column in zip(*scores, strict=True))
         own = (float(local.mean()), float(local.std())) if k else (None, None)
         found.append(Point(k, len(draws), float(personal.mean()), float(personal.std()), *own))
@@ -74,24 +84,31 @@ def few_label_curve(
 
 
 def _scores(
-    spec: RunSpec, arm: Arm, shared: TensorMap, train: DataPart, test: DataPart, k: int, seed: int
+    models: tuple[PersonalAlgorithm, PersonalAlgorithm],
+    spec: RunSpec,
+    shared: TensorMap,
+    train: DataPart,
+    test: DataPart,
+    chosen: NDArray[np.int64],
+    seed: int,
 ) -> tuple[float, float]:
-    chosen = _draw(train.y, k, seed)
+    """What the common model with its personal part, and local-only, reach with the ``chosen`` cases."""
     cases = Cases(torch.from_numpy(train.x[chosen]), torch.from_numpy(train.y[chosen]))
-    personal, local = build_algorithm(spec, arm), build_algorithm(spec, "local")
+    personal, local = models
     personal.receive(TRAIN, {name: torch.tensor(value) for name, value in shared.items()})
     common = personal.shared_state().keys()
     for name, parameter in personal.named_parameters():
-        parameter.requires_grad_(name not in common)
-    set_scaling(personal.scaler, spec, arm, torch.from_numpy(train.x))
+        parameter.requires_grad_(parameter.requires_grad and name not in common)
+    set_scaling(personal.scaler, spec, spec.arms()[-1], torch.from_numpy(train.x))
     set_scaling(local.scaler, spec, "local", torch.from_numpy(train.x))
-    return tuple(_fitted(spec, model, test, cases, seed) for model in (personal, local))  # type: ignore[return-value]
+    return _fitted(spec, personal, test, cases, seed), _fitted(spec, local, test, cases, seed)
 
 
 def _fitted(spec: RunSpec, model: PersonalAlgorithm, test: DataPart, cases: Cases, seed: int) -> float:
     before = {name: value.clone() for name, value in model.shared_state().items()}
-    for number in range(1, spec.rounds + 1) if len(cases.y) else ():
-        train_phase(model, TRAIN, cases, seed=seed, words=("passport", number))
+    for number in range(spec.rounds) if len(cases.y) else ():
+        words, progress = ("passport", number + 1), number / spec.rounds
+        train_phase(model, TRAIN, cases, seed=seed, words=words, progress=progress)
         # what is shared may also move without a gradient: running statistics, a mixture kept in the head
         model.load_state_dict(before, strict=False)
     reached = measure(predict_probabilities(model, torch.from_numpy(test.x)), test.y)
@@ -121,33 +138,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        spec = _read_spec(options.spec)
-        parts = [_part(options.home, spec, name) for name in (TRAIN, "test")]
-        points = few_label_curve(
-            spec, read_tensors(options.shared), *parts, counts=options.counts, repeats=max(options.repeats, 1)
-        )
+        points = _measure(options)
     except FLJobError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command speaks to a person
+        Console(stderr=True, highlight=False).print(error, soft_wrap=True)
         return 2
-    print("labelled cases   personal (shared part frozen)   local only")  # noqa: T201
+    table = Table("labelled cases", "personal (shared part frozen)", "local only")
     for point in points:
         local = "–" if point.local is None else f"{point.local:.3f} ± {point.local_sd:.3f}"
-        personal = f"{point.personal:.3f} ± {point.personal_sd:.3f}"
-        print(f"{point.k:>14}   {personal:<29}   {local}")  # noqa: T201
+        table.add_row(str(point.k), f"{point.personal:.3f} ± {point.personal_sd:.3f}", local)
+    Console(highlight=False).print(table)
     return 0
+
+
+def _measure(options: argparse.Namespace) -> list[Point]:
+    home: Path = options.home
+    spec, weights = _read_spec(options.spec), home / WEIGHTS_FOLDER
+    folder, encode = home / "data" / spec.study.dataset, text_encoder(spec, weights)
+    train, test = (
+        load_part(folder, home / "registered", name, spec.study.task, encode) for name in (TRAIN, "test")
+    )
+    shared, repeats = read_tensors(options.shared), max(options.repeats, 1)
+    return few_label_curve(spec, shared, train, test, counts=options.counts, repeats=repeats, weights=weights)
 
 
 def _read_spec(path: Path) -> RunSpec:
     try:
-        if path.stat().st_size > MAX_SPEC_BYTES:
-            raise SpecError(f"{path.name} is larger than 8 MiB. Name the run_spec.json of a run.")
-        return RunSpec.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{path.name} is no run specification. Name the run_spec.json of a run.") from error
-
-
-def _part(home: Path, spec: RunSpec, name: str) -> DataPart:
-    return load_part(home / "data" / spec.study.dataset, home / "registered", name, spec.study.task)
+        with path.open("rb") as file:
+            return parse_spec(file.read(MAX_SPEC_BYTES + 1))
+    except OSError as error:
+        raise SpecError(f"{path.name} cannot be read. Name the run_spec.json of a run.") from error
 
 
 if __name__ == "__main__":

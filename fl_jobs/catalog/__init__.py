@@ -42,13 +42,15 @@ def check_masking(algorithm: str, *, secure_aggregation: bool) -> None:
     entry = ALGORITHMS[algorithm]
     if entry.needs_masking and not secure_aggregation:
         raise SpecError(
-            f"{entry.title} sends personal parts inside masked sums only; without "
-            "secure aggregation the server could recover them. Keep it on, or choose another algorithm."
+            "“%(algorithm)s” sends personal parts inside masked sums only; without masks the server could "
+            "recover them. Keep secure aggregation on, or choose another algorithm.",
+            algorithm=entry.title,
         )
     if entry.needs_updates and secure_aggregation:
         raise SpecError(
-            f"{entry.title} needs each site's own update at the server; secure aggregation shows it sums "
-            "only. Choose an algorithm that works with sums."
+            "“%(algorithm)s” needs each site's own update at the server, and secure aggregation shows it "
+            "sums only. Choose an algorithm that works with sums.",
+            algorithm=entry.title,
         )
 
 

@@ -9,7 +9,9 @@ import json
 import math
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fl_jobs.errors import SpecError
 
 Arm = Literal["local", "global", "personal"]
 Candidate = Literal["global", "tuned", "personal"]
@@ -17,6 +19,7 @@ Endpoint = Literal["balanced_accuracy", "accuracy"]
 TaskKind = Literal["tabular", "image", "text"]
 Lane = Literal["samples", "one"]
 HyperValue = bool | int | float | str
+MAX_SPEC_BYTES = 8 * 2**20
 COHORT_MIN = 3  # fewest sites under masks, by FLSA-1
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 
@@ -230,6 +233,18 @@ class RunSpec(_Frozen):
     def digest(self) -> str:
         """The run digest, SHA-256 in hex."""
         return hashlib.sha256(self.canonical()).hexdigest()
+
+
+def parse_spec(data: bytes) -> RunSpec:
+    """A specification from a file or a pipe, at most MAX_SPEC_BYTES. Raises SpecError with the place."""
+    if len(data) > MAX_SPEC_BYTES:
+        raise SpecError("The run specification is too large. Shorten its lists of labels and features.")
+    try:
+        return RunSpec.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise SpecError(f"The run specification is not valid at {where}: {first['msg']}.") from error
 
 
 def run_folder_name(run_digest: str, run_id: str) -> str:

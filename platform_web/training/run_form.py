@@ -168,13 +168,8 @@ class RunForm(PrivacyFields):
         if "algorithm" in values:
             try:
                 catalog.check_masking(values["algorithm"], secure_aggregation=not seen)
-            except SpecError:
-                sentence = _t(
-                    "“%(algorithm)s” sends personal parts inside masked sums only; without masks the server "
-                    "could recover them. Leave this box unticked, or choose another algorithm."
-                )
-                title = _t(catalog.ALGORITHMS[values["algorithm"]].title)
-                self.add_error("server_sees_updates", sentence % {"algorithm": title})
+            except SpecError as error:
+                self.add_error("server_sees_updates", in_words(error))
 
     def _given(self, prefix: str, values: dict[str, Any], owner: str) -> dict[str, HyperValue]:
         """Settings of the chosen entry that were typed; those of the others are not looked at."""

@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
 
-from fl_jobs.catalog import ALGORITHMS, LOOP, MODELS, validate_hyper_parameters, validate_model
+from fl_jobs.catalog import ALGORITHMS, LOOP, MODELS, check_masking, validate_hyper_parameters, validate_model
 from fl_jobs.errors import SpecError
 
 
@@ -56,3 +57,10 @@ def test_the_torch_free_floor_loads_no_torch():
         "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_algorithm_that_needs_single_updates_is_refused_under_masks(monkeypatch):
+    monkeypatch.setitem(ALGORITHMS, "fedavg", replace(ALGORITHMS["fedavg"], needs_updates=True))
+    check_masking("fedavg", secure_aggregation=False)
+    with pytest.raises(SpecError, match="shows it sums only"):
+        check_masking("fedavg", secure_aggregation=True)

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from fl_jobs.aggregation import gather
+from fl_jobs.algorithms.build import build_algorithm
 from fl_jobs.data import load_part
 from fl_jobs.errors import SharedStateError, SpecError
 from fl_jobs.passport import few_label_curve, main
 from fl_jobs.server_session import ServerSession
 from fl_jobs.site_session import SiteSession
 from fl_jobs.tensor_files import write_tensors
-from tests.fl_jobs.sites import make_spec, tabular_home, tabular_homes
+from tests.fl_jobs.model_cases import make_run, make_task, write_checkpoint
+from tests.fl_jobs.sites import make_spec, tabular_home, tabular_homes, text_home
 
 
 @pytest.fixture
@@ -102,7 +104,9 @@ def test_the_command_prints_the_table(spec, shared, new_site, tmp_path, capsys):
     write_tensors(tmp_path / "shared.safetensors", shared)
     files = ["--spec", str(tmp_path / "run_spec.json"), "--shared", str(tmp_path / "shared.safetensors")]
     assert main(["--home", str(new_site), *files, "--counts", "0", "4", "--repeats", "1"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    printed = capsys.readouterr().out
+    assert "labelled cases" in printed
+    assert printed.count("±") == 3  # personal for 0 and 4 cases, local-only for 4
 
 
 @pytest.mark.parametrize("broken", ["spec", "shared", "home"])
@@ -115,3 +119,15 @@ def test_rubbish_is_refused_with_one_sentence(spec, shared, new_site, tmp_path, 
     files = ["--spec", str(tmp_path / "run_spec.json"), "--shared", str(tmp_path / "shared.safetensors")]
     assert main(["--home", str(home), *files]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_texts_are_read_as_the_model_reads_them_and_weights_come_from_the_site(tmp_path, capsys):
+    home = text_home(tmp_path / "new")
+    weights = write_checkpoint(home / "weights")
+    spec = make_run("text_checkpoint", make_task("text"), tensors=False, weights=weights)
+    model = build_algorithm(spec, "global", home / "weights")
+    write_tensors(tmp_path / "shared.safetensors", {n: v.numpy() for n, v in model.shared_state().items()})
+    (tmp_path / "run_spec.json").write_bytes(spec.canonical())
+    files = ["--spec", str(tmp_path / "run_spec.json"), "--shared", str(tmp_path / "shared.safetensors")]
+    assert main(["--home", str(home), *files, "--counts", "0", "4", "--repeats", "1"]) == 0
+    assert "0.5" in capsys.readouterr().out

@@ -1,7 +1,6 @@
 """The simulator: many sites, partial participation, bounded memory, and the numbers of a real run."""
 
 import csv
-import json
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,7 +10,6 @@ from fl_jobs.errors import SpecError
 from fl_jobs.packaging.spec import ModelSpec
 from fl_jobs.simulate import Options, PartitionFolder, Simulation, SiteFolders, make_spec, run_in_process
 from fl_jobs.simulate.__main__ import main
-from tests.fl_jobs.agreement import compare_runs
 from tests.fl_jobs.partitions import write_partition
 from tests.fl_jobs.sites import TABULAR, tabular_homes
 from tests.fl_jobs.sites import make_spec as plain_spec
@@ -154,22 +152,3 @@ def test_an_unknown_share_is_refused():
     with pytest.raises(SpecError, match="above 0"):
         Options(fraction=1.5)
     assert np.isclose(Options(fraction=1.0).fraction, 1.0)
-
-
-def test_runs_that_agree_and_runs_that_do_not_are_told_apart(tmp_path):
-    spec = plain_spec("dbe", TABULAR, rounds=2)
-    records = run_in_process(spec, tabular_homes(tmp_path / "one"))
-    homes = tabular_homes(tmp_path / "two")
-    same = compare_runs(spec, homes, records)
-    assert same["identical"]
-    assert same["agrees"]
-    assert same["numbers"] > 10
-    changed = json.loads(json.dumps(records))
-    changed[-2]["validated"]["cohort"]["personal"]["val_accuracy"] += 0.02
-    other = compare_runs(spec, tabular_homes(tmp_path / "three"), changed)
-    assert not other["agrees"]
-    assert other["points"] == pytest.approx(0.02)
-    assert other["where"].endswith("val_accuracy")
-    short = compare_runs(spec, tabular_homes(tmp_path / "four"), records[:-1])
-    assert not short["identical"]
-    assert short["only_in_one"]

@@ -1,13 +1,14 @@
 """Our methods on PFLlib's partitions, beside PFLlib itself (``--pfllib DIR``) or its stored results.
 
-``python -m tests.bench.anchors [--json] [--pfllib DIR] [--seeds N] [--small] [--only TAG …]``
+``python -m tests.bench.anchors [--json] [--pfllib DIR] [--seeds N] [--jobs N] [--small] [--only TAG …]``
 
 Accuracy is Σ correct ÷ Σ test cases over all sites, measured after the download and before local training, as
 PFLlib does. "last five" is the mean of the last five measurements. Side by side both start from the same
 weights, so seeds are pairs; against stored results seeds are not pairs. Equivalent or better: the one-sided
 95 % lower bound of (ours − PFLlib's) lies above −1 point; equivalent: the 90 % interval lies within ±1 point.
 "honest" is our test accuracy at the round with the best accuracy on a fifth of the training cases held out.
-Each run is a process of its own with one thread; the two sides take turns.
+Each run is a process of its own with one thread; the two sides take turns. ``--keep FILE`` writes rows down
+as they are measured and measures none of them again, unless the code has changed: a campaign takes hours.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +26,7 @@ from rich.table import Table
 from scipy import stats
 
 from tests.bench.anchor_cells import METHODS, network_of
+from tests.bench.kept_rows import KeptRows, commit_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROUNDS = {"digits": 50, "mnist": 20}
@@ -64,8 +67,25 @@ def run(command):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def rows_of(options):
+    """Rows of the cells asked for: first those kept, then ``--jobs`` at a time as they are measured."""
+    kept = KeptRows(options.keep, commit_of())
+    known = {(row["partition"], row["algorithm"], row["seed"]): row for row in kept.rows}
+    missing = []
+    for partition, method, seed, stored in cells(options):
+        row = known.get((partition.name, method.tag, seed))
+        if row is None:
+            missing.append((partition, method, seed, stored))
+        else:
+            yield row
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for done in as_completed([pool.submit(cell, *one, options) for one in missing]):
+            kept.add(done.result())
+            yield done.result()
+
+
 def cells(options):
-    """Rows, one for each partition, method and seed; printed as they come with ``--json``."""
+    """Partition, method, seed and the stored result, of each cell that is asked for."""
     stored = json.loads((data_folder() / "anchor_results.json").read_text())["pfllib"]
     for partition in sorted(path.parent for path in data_folder().glob("*/meta.json")):
         if options.partitions and partition.name not in options.partitions:
@@ -75,7 +95,7 @@ def cells(options):
             tagged = {one["seed"]: one for one in known if one["tag"] == method.tag}
             if tagged and (not options.only or method.tag in options.only):
                 for seed in range(options.seeds):
-                    yield cell(partition, method, seed, tagged.get(seed), options)
+                    yield partition, method, seed, tagged.get(seed)
 
 
 def cell(partition, method, seed, stored, options):
@@ -199,6 +219,8 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="one row per line, nothing else")
     parser.add_argument("--pfllib", type=Path, help="a checkout of PFLlib, outside the tree")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time; a cell uses one core")
+    parser.add_argument("--keep", type=Path, help="a file; rows in it of this commit are not measured again")
     parser.add_argument("--rounds", type=int, default=0, help="default: digits 50, mnist3k 20")
     parser.add_argument("--only", nargs="*", default=[], help="tags, as in anchor_results.json")
     parser.add_argument("--partitions", nargs="*", default=[])
@@ -212,7 +234,7 @@ def main(arguments=None):
         print(f"{data_folder()} has no anchor_results.json. Set CONSILIUM_DATA.", file=sys.stderr)
         return 2
     rows = []
-    for row in cells(options):
+    for row in rows_of(options):
         rows.append(row)
         if options.json:
             print(json.dumps({name: row.get(name) for name in (*COLUMNS, *row)}), flush=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.bench.anchors import ratios, shown, verdicts
+from tests.bench.kept_rows import KeptRows
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,16 @@ def test_ratios_come_from_runs_side_by_side_only():
     found = ratios([row(0, 0.9, 0.9), row(1, 0.9, 0.9, cost=1.8), row(2, 0.9, 0.9, together=False, cost=9.0)])
     assert found["cpu"] == {"median": pytest.approx(0.7), "worst": pytest.approx(0.9)}
     assert ratios([row(0, 0.9, 0.9, together=False)]) == {}
+
+
+def test_rows_are_kept_for_the_code_that_measured_them(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    KeptRows(path, "one").add({"seed": 0})
+    KeptRows(path, "two").add({"seed": 1})
+    KeptRows(path, "").add({"seed": 2})  # a changed tree
+    with path.open("a") as file:
+        file.write('{"seed": 3, "comm')  # killed while writing
+    KeptRows(path, "one").add({"seed": 4})
+    KeptRows(path, "one").add({"seed": 5})
+    assert [row["seed"] for row in KeptRows(path, "one").rows] == [0, 5]
+    assert KeptRows(path, "").rows == KeptRows(None, "one").rows == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.bench.anchors import BOUNDS, data_folder, ratios, verdicts
 from tests.bench.many_sites import verdicts as many_verdicts
 from tests.prove.proof import Proof
-from tests.prove.running import REPOSITORY
+from tests.prove.running import FOLDER, REPOSITORY
 
 GUESSED = 0.1  # of ten digits
 FINE = ("equivalent", "equivalent or better")
@@ -24,7 +24,10 @@ def anchors(proof: Proof, *, full: bool) -> None:
         else:
             proof.note("1", "anchors: not measured, CONSILIUM_DATA names no partitions")
         return
-    size = ["--seeds", "5" if checkout else "3"] if full else ["--small"]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    jobs = os.environ.get("CONSILIUM_JOBS", "1")
+    campaign = ["--seeds", "5" if checkout else "3", "--jobs", jobs, "--keep", str(FOLDER / "anchors.jsonl")]
+    size = campaign if full else ["--small"]
     rows = bench("anchors", *size, *(["--pfllib", checkout] if checkout else []))
     for line in verdicts(rows):
         name = f"{line['partition']}, {line['algorithm']}, {line['seeds']} seeds"

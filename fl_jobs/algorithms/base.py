@@ -46,7 +46,7 @@ class PersonalAlgorithm(Parts):
         return (Stage(self.phase),)
 
     def param_groups(self, stage: str) -> list[dict[str, Any]]:
-        """Groups for the optimiser; ``rate`` multiplies the learning rate. What is in none is frozen."""
+        """Groups for ``make_step``: ``rate``, ``pull`` and ``towards`` stand there. Others are frozen."""
         del stage
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 

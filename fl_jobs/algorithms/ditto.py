@@ -33,8 +33,11 @@ class Ditto(PersonalAlgorithm):
         return (Stage(OWN), Stage(TRAIN))
 
     def param_groups(self, stage: str) -> list[dict[str, Any]]:
-        own = stage == OWN
-        return [{"params": trainable(*((self.own_base, self.own_head) if own else (self.base, self.head)))}]
+        common = trainable(self.base, self.head)
+        if stage != OWN:
+            return [{"params": common}]
+        own = trainable(self.own_base, self.own_head)
+        return [{"params": own, "pull": self.hyper_parameters["own_pull"], "towards": common}]
 
     def end_round(self, batches: Batches) -> None:
         del batches
@@ -45,17 +48,6 @@ class Ditto(PersonalAlgorithm):
             return super().forward(x)
         logits_BC: Tensor = self.own_head(self.own_base(self.scaler(x)))
         return logits_BC
-
-    def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
-        fit = super().loss(x, y_B)
-        if self.stage != OWN or not self.hyper_parameters["own_pull"]:
-            return fit
-        own = [*self.own_base.parameters(), *self.own_head.parameters()]
-        received = [*self.base.parameters(), *self.head.parameters()]
-        pairs = zip(own, received, strict=True)
-        distance = torch.stack([(mine - common.detach()).square().sum() for mine, common in pairs]).sum()
-        pulled: Tensor = fit + 0.5 * self.hyper_parameters["own_pull"] * distance
-        return pulled
 
     def receive(self, phase: str, aggregate: Mapping[str, Tensor]) -> None:
         super().receive(phase, aggregate)

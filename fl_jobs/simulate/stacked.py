@@ -127,8 +127,9 @@ class _Stage:
         trained: list[Tensor] = []
         for group in self._algorithm.param_groups(self._stage.name):
             own = [self._held[names[id(p)]].requires_grad_() for p in group["params"]]
+            towards = [self._held[names[id(p)]] for p in group.get("towards", ())]
             trained += own
-            groups.append({**group, "params": own})
+            groups.append({**group, "params": own, "towards": towards})
         return make_step(groups, self._settings, progress), trained
 
     def _batches(self, work: SiteWork, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,9 +3,7 @@
 Zhang et al., "Eliminating Domain Bias for Federated Learning in Representation Space", NeurIPS 2023,
 arXiv:2311.14975. Deviations, on purpose: the one-off common mean is the exact mean over all cases seen in
 that phase (the authors' moving average starts at zero and is scaled down on small sites); a site that joins
-late starts with the offset zero; a short batch pulls by its share of a full one, because the mean of b cases
-scatters with 1/b (with κ 50 the authors' accuracy is reached so, and a point below it without).
-Shape suffixes: B = batch, K = feature, C = class.
+late starts with the offset zero. Shape suffixes: B = batch, K = feature, C = class.
 """
 
 from collections.abc import Mapping
@@ -63,8 +61,7 @@ class DBE(PersonalAlgorithm):
         fit = self.cross_entropy(self.head(features_BK + self.offset_K), y_B)
         # The batch mean (momentum 1 in the authors' code), before the offset; half the mean over K.
         drift_K = features_BK.mean(dim=0) - self.common_mean_K
-        kappa = self.hyper_parameters["kappa"] * len(features_BK) / self.hyper_parameters["batch_size"]
-        loss: Tensor = fit + kappa * 0.5 * drift_K.square().mean()
+        loss: Tensor = fit + self.hyper_parameters["kappa"] * 0.5 * drift_K.square().mean()
         return loss
 
     def sums(self) -> dict[str, tuple[Tensor, Lane]]:

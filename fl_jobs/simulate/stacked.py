@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm, Stage
 from fl_jobs.simulate.layout import ManySites, channels_last
 from fl_jobs.split_model import Scaler
-from fl_jobs.training import Cases, Step, Trained, make_step, order_of, passes, shuffled
+from fl_jobs.training import Cases, Step, Trained, full_batch, make_step, order_of, passes, shuffled
 
 # algorithms whose rounds begin alike at all sites and whose loss is a mean over cases
 BY_CASE = frozenset({"fedavg", "local_only", "fedper", "fedrep", "lg_fedavg", "fedprox", "fedbn", "ditto"})
@@ -109,12 +109,13 @@ class _Stage:
         step, trained = self._make_step(progress)
         batches = [self._batches(self._works[place], seed) for place in ranked]
         sums = torch.zeros(len(ranked), dtype=torch.float64)
+        full_S = torch.tensor([full_batch(self._settings, self._works[place].cases) for place in ranked])
         alive = len(ranked)
         for number in range(max(counts)):
             while counts[ranked[alive - 1]] <= number:
                 alive -= 1
                 self._keep(alive, ranked[alive])
-            sums[:alive] += self._one_step([next(own) for own in batches[:alive]], step, trained)
+            sums[:alive] += self._one_step([next(own) for own in batches[:alive]], full_S, step, trained)
         for place in range(alive):
             self._keep(place, ranked[place])
         cases = [len(work.cases.y) * repeats for work in self._works]
@@ -137,7 +138,9 @@ class _Stage:
         repeats = range(passes(self._stage, self._settings))
         return chain.from_iterable(shuffled(work.cases, self._settings, order) for _ in repeats)
 
-    def _one_step(self, batches: list[tuple[Tensor, Tensor]], step: Step, trained: list[Tensor]) -> Tensor:
+    def _one_step(
+        self, batches: list[tuple[Tensor, Tensor]], full_S: Tensor, step: Step, trained: list[Tensor]
+    ) -> Tensor:
         """Returns loss × cases of the sites that are not done."""
         sizes = [len(y) for _, y in batches]
         if self._by_batch:
@@ -148,11 +151,12 @@ class _Stage:
                 losses_S = losses_S.index_add(0, torch.tensor(chosen), found)
         else:
             losses_S = self._losses(list(range(len(batches))), batches)
-        losses_S.sum().backward()  # type: ignore[no-untyped-call]
+        sizes_S = torch.tensor(sizes)
+        (losses_S * (sizes_S / full_S[: len(sizes)])).sum().backward()  # type: ignore[no-untyped-call]
         if limit := float(self._settings["clip_norm"]):
             _clip(trained, limit)
         step()
-        return losses_S.detach().double() * torch.tensor(sizes)
+        return losses_S.detach().double() * sizes_S
 
     def _losses(self, chosen: list[int], batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         x_SB, y_SB = _padded(batches)

@@ -1,10 +1,10 @@
-"""What holds a model at another: FedProx and Ditto against autograd, DBE with a short batch."""
+"""Steps against naive code: what holds a model at another, and what a short batch counts."""
 
 import pytest
 import torch
-from torch.nn import functional
 
-from fl_jobs.algorithms.base import TRAIN
+from fl_jobs.algorithms.base import TRAIN, Stage
+from fl_jobs.training import order_of
 from tests.fl_jobs.test_formulas import X, Y, build, other_aggregate, train
 
 
@@ -37,10 +37,16 @@ def test_a_pull_is_half_the_square_of_the_distance_to_what_was_received(name, se
         assert torch.allclose(algorithm.state_dict()[own + key], value, atol=2e-6), key
 
 
-def test_a_short_batch_pulls_dbe_by_its_share_of_a_full_one():
-    algorithm = build("dbe", kappa=3.0, batch_size=40)
-    features_BK = algorithm.base(algorithm.scaler(X))
-    fit = functional.cross_entropy(algorithm.head(features_BK + algorithm.offset_K), Y)
-    pull = 0.5 * (features_BK.mean(dim=0) - algorithm.common_mean_K).square().mean()
-    wanted = (fit + 3.0 * 30 / 40 * pull).item()
-    assert algorithm.loss(X, Y).item() == pytest.approx(wanted)
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_a_short_batch_counts_by_its_share_of_a_full_one(optimiser):
+    given = {"optimiser": optimiser, "learning_rate": 0.05, "batch_size": 29, "local_epochs": 1}
+    algorithm, naive = build("fedavg", **given), build("fedavg", **given)
+    order = torch.randperm(30, generator=order_of(Stage(TRAIN), TRAIN, 1, ("a", TRAIN, 0)))
+    steps = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimiser](naive.parameters(), lr=0.05)
+    for rows, share in ((order[:29], 1), (order[29:], 1 / 29)):
+        steps.zero_grad()
+        (share * naive.loss(X[rows], Y[rows])).backward()
+        steps.step()
+    train(algorithm)
+    for key, value in naive.named_parameters():
+        assert torch.allclose(algorithm.state_dict()[key], value, atol=2e-6), key

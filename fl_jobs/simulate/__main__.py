@@ -1,6 +1,7 @@
 """``python -m fl_jobs.simulate FOLDER``: play a run over many sites.
 
-Writes ``rounds.csv`` and ``rounds.svg``.
+Writes ``rounds.csv`` and ``rounds.svg``; with ``--choose K`` instead ``choice.json``: the arm each site
+should use by K folds of its patients (or images) outside its test part, which no fold reads.
 
 FOLDER is a partition (meta.json and client_NN.npz) or holds one folder per site with
 data/<dataset>/manifest.json. What cannot be used is said in one sentence, with exit status 2.
@@ -18,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fl_jobs.errors import FLJobError, SpecError
 from fl_jobs.packaging.spec import Arm, HyperValue, ModelSpec
-from fl_jobs.simulate.report import write_csv, write_plot
-from fl_jobs.simulate.simulation import Options, Row, SimulatedSpec, Simulation, make_spec
-from fl_jobs.simulate.sources import Source, open_source
+from fl_jobs.simulate.folds import choose_by_simulation
+from fl_jobs.simulate.report import choice_table, write_csv, write_plot
+from fl_jobs.simulate.simulation import Options, Row, SimulatedSpec, Simulation, as_run, make_spec
+from fl_jobs.simulate.sources import SiteFolders, Source, open_source
 
 MODELS = {"tabular": "tabular_mlp", "image": "image_cnn", "text": "text_hash"}
 ARMS: tuple[Arm, ...] = ("local", "global", "personal")
@@ -31,10 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False)
     try:
         with tempfile.TemporaryDirectory(prefix="simulate-") as scratch:
-            rows = _play(options, Path(scratch), console)
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_csv(options.out / "rounds.csv", rows)
-        write_plot(options.out / "rounds.svg", rows, f"{options.algorithm}, {options.folder.name}")
+            act = _choose if options.choose else _simulate
+            act(options, Path(scratch), console)
     except ValidationError as error:
         first = error.errors()[0]
         return _refuse(console, f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Correct it.")
@@ -42,8 +42,39 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(console, str(error))
     except OSError as error:
         return _refuse(console, f"{error.filename}: {error.strerror}. Choose another place with --out.")
-    _summarise(console, rows)
     return 0
+
+
+def _simulate(options: argparse.Namespace, scratch: Path, console: Console) -> None:
+    rows = _play(options, scratch, console)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_csv(options.out / "rounds.csv", rows)
+    write_plot(options.out / "rounds.svg", rows, f"{options.algorithm}, {options.folder.name}")
+    _summarise(console, rows)
+
+
+def _choose(options: argparse.Namespace, scratch: Path, console: Console) -> None:
+    source = open_source(options.folder, scratch, dataset=options.dataset, size=options.size)
+    if not isinstance(source, SiteFolders):
+        raise SpecError(
+            "A partition has no patients to make folds of. Name a folder with one folder per site."
+        )
+    seeds = range(options.seed, options.seed + options.seeds)
+    specs = [as_run(_spec(options, source, seed)) for seed in seeds]
+    with _progress(console) as progress:
+        task = progress.add_task("folds", total=options.choose * options.seeds)
+        found = choose_by_simulation(
+            source, specs, options.choose, scratch, on_run=lambda: progress.advance(task)
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    choices = {site: choice.as_json() for site, choice in found.items()}
+    (options.out / "choice.json").write_text(json.dumps(choices, indent=1) + "\n", encoding="utf-8")
+    console.print(choice_table(found, specs[0].analysis))
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
 
 
 def _play(options: argparse.Namespace, scratch: Path, console: Console) -> list[Row]:
@@ -56,8 +87,7 @@ def _play(options: argparse.Namespace, scratch: Path, console: Console) -> list[
         memory_bytes=options.memory * 2**20,
     )  # fmt: skip
     rows: list[Row] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with _progress(console) as progress:
         task = progress.add_task("rounds", total=options.rounds * options.seeds)
         for seed in range(options.seed, options.seed + options.seeds):
             spec = _spec(options, source, seed)
@@ -122,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation", type=float, default=0.2, help="share of a partition's training cases held out")
     add("--every", type=int, default=1, help="measure all sites after every so many rounds")
     add("--stacked", choices=("auto", "on", "off"), default="auto", help="train small sites in one pass")
+    add("--choose", type=int, default=0, metavar="K", help="choose each site's arm by so many folds")
     add("--memory", type=int, default=1024, help="MB of personal parts, and of data, held in memory")
     add("--dataset", default="", help="which data set, if sites have several")
     add("--size", type=int, default=64, help="pixels of an image's side (folders of sites)")

@@ -8,11 +8,33 @@ from html import escape
 from pathlib import Path
 from statistics import fmean
 
+from rich.table import Table
+
+from fl_jobs.packaging.spec import AnalysisSpec
+from fl_jobs.simulate.folds import Choice
 from fl_jobs.simulate.simulation import Row
 
 WIDTH, HEIGHT, EDGE = 720, 400, 48
 COLOURS = {"local": "#8a8a8a", "global": "#2f6db5", "personal": "#c0392b"}
 Curve = dict[int, float]
+
+
+def choice_table(found: Mapping[str, Choice], analysis: AnalysisSpec) -> Table:
+    """Each arm's gain over local-only at each site, in points; the sites pooled; the arm to use."""
+    title = f"{analysis.endpoint.replace('_', ' ')}, points over local-only ± standard error"
+    names = ("site", "arm", "here", "pooled", "P(gain)", f"P(loss > {100 * analysis.margin:g})", "use")
+    table = Table(*names, title=title)
+    for site, choice in found.items():
+        for arm, gain in choice.gains.items():
+            pooled = choice.pooled[arm]
+            table.add_row(
+                site, arm, f"{100 * gain.value:+.1f} ± {100 * gain.error:.1f}",
+                f"{100 * pooled.value:+.1f} ± {100 * pooled.deviation:.1f}",
+                f"{pooled.p_gain:.0%}", f"{pooled.p_harm:.0%}", choice.arm if arm == choice.arm else "",
+            )  # fmt: skip
+        if choice.arm not in choice.gains:
+            table.add_row(site, choice.arm, "", "", "", "", choice.arm)
+    return table
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -41,6 +41,11 @@ class SimulatedSpec(RunSpec):
         return tuple(arm for arm in super().arms() if not self.only or arm in self.only)
 
 
+def as_run(spec: SimulatedSpec) -> RunSpec:
+    """The specification of the same run with all its arms."""
+    return RunSpec.model_validate(spec.model_dump(exclude={"only"}))
+
+
 @dataclass(frozen=True)
 class Options:
     """How a run is played. ``fraction`` of the sites train in each round, drawn by the run's seed.

@@ -125,21 +125,22 @@ class SiteFolders:
                 f"{root} has neither client_NN.npz nor <site>/data/{dataset or '<dataset>'}/{MANIFEST}. "
                 "Name a folder with sites."
             )
-        self._folders = {path.parents[2].name: path.parent for path in found}
-        if len(self._folders) < len(found):
+        self.folders = {path.parents[2].name: path.parent for path in found}
+        if len(self.folders) < len(found):
             raise DataError(f"A site of {root} has more than one data set. Say which with --dataset.")
         self._scratch = scratch
-        self.sites = tuple(sorted(self._folders))
-        manifests = {site: read_manifest(self._folders[site]) for site in self.sites}
+        self.sites = tuple(sorted(self.folders))
+        manifests = {site: read_manifest(self.folders[site]) for site in self.sites}
         self.task = _task_of(manifests, size)
-        for site, folder in self._folders.items():
-            register(folder, self._registered(site))
+        for site, folder in self.folders.items():
+            register(folder, self.registered(site))
 
     def read(self, site: str, encode: TextEncoder) -> SiteParts:
-        folder, registered = self._folders[site], self._registered(site)
+        folder, registered = self.folders[site], self.registered(site)
         return SiteParts(*(load_part(folder, registered, part, self.task, encode) for part in PARTS))
 
-    def _registered(self, site: str) -> Path:
+    def registered(self, site: str) -> Path:
+        """Where the registration of the site's data set lies."""
         return self._scratch / site / "registered"
 
 

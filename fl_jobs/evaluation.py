@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fl_jobs.algorithms.base import PersonalAlgorithm
 from fl_jobs.calibration import bin_number, expected_calibration_error, sensitivity_at, threshold_for
+from fl_jobs.packaging.spec import POSITIVE
 
 BATCH = 256
 SMALLEST = 1e-7  # a probability below counts as this in the log loss
@@ -77,7 +78,7 @@ def measure(
 
     AUROC is that of the second label with two labels, else the mean of one-against-rest over the classes
     present; None when only one class is present. With ``cutoff`` also the sensitivity and specificity
-    reached here, and the threshold.
+    reached here, and the threshold; of several labels also how well the answers tell the positive ones apart.
     """
     predicted_N = probabilities_NC.argmax(axis=1)
     right = predicted_N == y_N
@@ -98,6 +99,9 @@ def measure(
             cutoff.threshold, *_scores(probabilities_NC, y_N, cutoff.positive)
         )
         found |= {"sensitivity": sensitivity, "specificity": specificity, "threshold": cutoff.threshold}
+        if probabilities_NC.shape[1] > 2:
+            called_N, sick_N = np.isin(predicted_N, cutoff.positive), np.isin(y_N, cutoff.positive)
+            found[POSITIVE] = _balanced(called_N == sick_N, sick_N)
     return found
 
 
@@ -107,7 +111,7 @@ def absent_labels(y_N: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
     return [label for place, label in enumerate(labels) if place not in present]
 
 
-def _balanced(right_N: NDArray[np.bool_], y_N: NDArray[np.int64]) -> float:
+def _balanced(right_N: NDArray[np.bool_], y_N: NDArray[Any]) -> float:
     """Mean over the classes present of the share of right answers."""
     return float(np.mean([right_N[y_N == c].mean() for c in np.unique(y_N)]))
 

@@ -58,7 +58,7 @@ def read_evidence(path: Path) -> Evidence:
             f"{path} holds no test answers of a run. Name a {EVIDENCE} of a run folder."
         ) from error
     shapes = {part.shape for part in (answers.cases_GC, *right_GC.values())}
-    if shapes != {(len(groups_G), len(spec.study.task.labels))} or "local" not in right_GC:
+    if shapes != {(len(groups_G), len(spec.judged_classes()))} or "local" not in right_GC:
         raise DataError(f"{path}: its tables do not belong together. Take the file from the site again.")
     return found
 
@@ -77,9 +77,9 @@ def judge_seeds(runs: Sequence[Evidence]) -> dict[str, dict[str, Difference]]:
         if len({run.spec.seed for run in mine}) < len(mine):
             raise DataError(f"Two runs of {site} have the same seed. Name each run once.")
         spec, answers = mine[0].spec, average_seeds([run.answers for run in mine])
-        labels, seed = spec.study.task.labels, min(run.spec.seed for run in mine)
+        classes, seed = spec.judged_classes(), min(run.spec.seed for run in mine)
         found[site] = {
-            arm: compare_arms(answers, arm, labels, spec.analysis, seed=seed)
+            arm: compare_arms(answers, arm, classes, spec.analysis, seed=seed)
             for arm in answers.right_GC
             if arm != "local"
         }

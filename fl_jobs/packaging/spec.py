@@ -7,7 +7,7 @@ is resumed (start round, epoch, NVFlare job id, signature files) is not part of 
 import hashlib
 import json
 import math
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -15,7 +15,9 @@ from fl_jobs.errors import SpecError
 
 Arm = Literal["local", "global", "personal"]
 Candidate = Literal["global", "tuned", "personal"]
-Endpoint = Literal["balanced_accuracy", "accuracy"]
+POSITIVE: Final = "positive_balanced_accuracy"
+NEGATIVE_CLASS, POSITIVE_CLASS = "all other labels", "positive labels"
+Endpoint = Literal["balanced_accuracy", "accuracy", "positive_balanced_accuracy"]
 TaskKind = Literal["tabular", "image", "text"]
 Lane = Literal["samples", "one"]
 HyperValue = bool | int | float | str
@@ -144,7 +146,9 @@ class AnalysisSpec(_Frozen):
     """What will be said about benefit, and how: part of the run digest, so fixed before a test label is read.
 
     ``candidate`` None means the run's own algorithm (FedAvg's common model in a run of FedAvg). ``positive``
-    are the labels that count as disease for sensitivity; empty means the second of two labels.
+    are the labels that count as disease for sensitivity; empty means the second of two labels. The endpoint
+    "positive_balanced_accuracy" is the mean of sensitivity and specificity for them, whichever of several
+    labels is answered: rare labels by themselves need no ``minimum_groups`` then.
     """
 
     endpoint: Endpoint = "balanced_accuracy"
@@ -186,6 +190,9 @@ class RunSpec(_Frozen):
             raise ValueError(f"this run trains no arm “{wanted}” that could be the candidate")
         if unknown := [label for label in self.analysis.positive if label not in self.study.task.labels]:
             raise ValueError(f"“{unknown[0]}” is not one of the study's labels")
+        some = 0 < len(set(self.analysis.positive)) < len(self.study.task.labels)
+        if self.analysis.endpoint == POSITIVE and not some:
+            raise ValueError(f"“{POSITIVE}” needs some of the labels as positive, and not all of them")
         return self
 
     @model_validator(mode="after")
@@ -215,6 +222,18 @@ class RunSpec(_Frozen):
         labels = self.study.task.labels
         named = tuple(labels.index(label) for label in self.analysis.positive)
         return named or ((1,) if len(labels) == 2 else ())
+
+    def judged_classes(self) -> tuple[str, ...]:
+        """What the endpoint tells apart: the labels, or all others and the positive ones."""
+        one = self.analysis.endpoint == POSITIVE
+        return (NEGATIVE_CLASS, POSITIVE_CLASS) if one else self.study.task.labels
+
+    def class_of_label(self) -> tuple[int, ...]:
+        """For each label of the study the place of its class among ``judged_classes``."""
+        places = range(len(self.study.task.labels))
+        if self.analysis.endpoint != POSITIVE:
+            return tuple(places)
+        return tuple(int(place in self.positive_places()) for place in places)
 
     def shared(self, phase: str = "train") -> dict[str, TensorSpec]:
         """The tensors that leave in ``phase``, by wire name."""

@@ -1,5 +1,6 @@
 """What each arm reaches at the end of a run, and the verdict that follows by the run's own analysis."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,20 +50,24 @@ class Results:
         self._tested[arm] = probabilities.argmax(axis=1).astype(np.int64)
 
     def test_answers(self) -> Answers:
-        return answers_of(self.test.y, self._tested, self.test.groups, len(self._spec.study.task.labels))
+        return self._answers(self.test, self._tested)
 
     def validation_answers(self) -> Answers:
-        part = self._session.validation
-        return answers_of(part.y, self._validated, part.groups, len(self._spec.study.task.labels))
+        return self._answers(self._session.validation, self._validated)
+
+    def _answers(self, part: DataPart, predicted: Mapping[str, Labels]) -> Answers:
+        class_of = np.array(self._spec.class_of_label(), dtype=np.int64)
+        judged = {arm: class_of[labels_N] for arm, labels_N in predicted.items()}
+        return answers_of(class_of[part.y], judged, part.groups, len(self._spec.judged_classes()))
 
     def own_report(self) -> dict[str, Any]:
         """The part of the report that leaves only if the site shares its metrics."""
-        analysis, labels, seed = self._spec.analysis, self._spec.study.task.labels, self._spec.seed
+        analysis, classes, seed = self._spec.analysis, self._spec.judged_classes(), self._spec.seed
         validated = gains(self.validation_answers(), analysis.endpoint)
         chosen = choose(validated)  # before the first look at a test answer
         tested = self.test_answers()
         differences = {
-            arm: compare_arms(tested, arm, labels, analysis, seed=seed)
+            arm: compare_arms(tested, arm, classes, analysis, seed=seed)
             for arm in self._tested
             if arm != "local" and "local" in self._tested
         }
@@ -84,5 +89,5 @@ class Results:
                 for arm, difference in differences.items()
             },
             "proposal": propose(chosen, differences),
-            "absent_labels": absent_labels(self.test.y, labels),
+            "absent_labels": absent_labels(self.test.y, self._spec.study.task.labels),
         }

@@ -16,6 +16,7 @@ from platform_web.training.models import Run
 HELPS_ALONE = "helps, uncorrected"
 METRICS = (
     "balanced_accuracy",
+    "positive_balanced_accuracy",
     "accuracy",
     "auroc",
     "macro_f1",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fl_jobs import catalog
 from fl_jobs.data import register
-from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
+from fl_jobs.packaging.spec import AnalysisSpec, ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
 from fl_jobs.simulate import with_tensors
 from infra.demo.datasets import DemoStudy, write_dataset
 from tests.e2e.federation import Federation
@@ -46,6 +46,7 @@ def run_spec(
         seed=seed,
         min_sites=3,
         policy=PolicySpec(secure_aggregation=masked),
+        analysis=AnalysisSpec(**{name: value for (kind, name), value in given.items() if kind == "analysis"}),
     )
     return with_tensors(spec)
 

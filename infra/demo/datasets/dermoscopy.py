@@ -1,7 +1,8 @@
 """HAM10000 skin lesions at 28 pixels from four real sources (CC BY-NC 4.0), one image per lesion.
 
-Seven labels, judged by balanced accuracy at each source: a classifier that guesses the source gets far in
-one pooled curve, and one source has four malignant test lesions.
+Seven labels, judged at each source by how well the answers tell malignant from benign: rare kinds of lesion
+are too few to judge one by one, a classifier that guesses the source gets far in one pooled curve, and one
+source has four malignant test lesions.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from infra.demo.datasets.images import first_image, write_images
 from infra.demo.datasets.study import DemoSite, DemoStudy
 
 FILE = "ham10000_4sites_28.npz"
+MALIGNANT = ("akiec", "bcc", "mel")
 LABELS = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 SITES = (
     ("queensland", "Queensland Skin Practice", "Rosendahl_Practice", "au"),
@@ -37,7 +39,11 @@ def dermoscopy() -> DemoStudy:
         sites=tuple(DemoSite(*row, index=i) for i, row in enumerate(SITES)),
         write=write,
         case=lambda _site, folder: first_image(folder),
-        settings={"hp_class_weights": "balanced"},
+        settings={
+            "hp_class_weights": "balanced",
+            "analysis_endpoint": "positive_balanced_accuracy",
+            "analysis_positive": MALIGNANT,
+        },
         pixels=28,
         data_file=FILE,
     )

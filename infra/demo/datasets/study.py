@@ -42,7 +42,7 @@ class DemoStudy:
     write: Callable[[DemoSite, Path, Path | None], dict[str, Any]]
     case: Callable[[DemoSite, Path], dict[str, Any]]
     algorithm: str = "dbe"
-    settings: Mapping[str, str | int | float] = field(default_factory=dict)
+    settings: Mapping[str, str | int | float | tuple[str, ...]] = field(default_factory=dict)
     pixels: int = 64
     data_file: str = ""
     synthetic: bool = False

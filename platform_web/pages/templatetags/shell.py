@@ -139,6 +139,7 @@ def measure(name: str) -> str:
     """The name of a metric in words."""
     words = {
         "balanced_accuracy": _("balanced accuracy"),
+        "positive_balanced_accuracy": _("balanced accuracy, positive labels against the others"),
         "accuracy": _("accuracy"),
         "auroc": _("AUROC"),
         "macro_f1": _("macro-F1"),

@@ -142,6 +142,19 @@ class PolicySpec(_Frozen):
         return not self.secure_aggregation
 
 
+def arms_of(algorithm: str) -> tuple[Arm, ...]:
+    """The arms a run of ``algorithm`` trains; one of FedAvg or local-only has no third one."""
+    if algorithm == "local_only":
+        return ("local",)
+    return ("local", "global") if algorithm == "fedavg" else ("local", "global", "personal")
+
+
+def candidates_of(algorithm: str) -> tuple[Candidate, ...]:
+    """The arms of such a run that may be judged against local-only."""
+    personal: tuple[Candidate, ...] = ("personal",) if "personal" in arms_of(algorithm) else ()
+    return () if algorithm == "local_only" else ("global", "tuned", *personal)
+
+
 class AnalysisSpec(_Frozen):
     """What will be said about benefit, and how: part of the run digest, so fixed before a test label is read.
 
@@ -186,7 +199,7 @@ class RunSpec(_Frozen):
         if self.version == 1 and self.analysis != AnalysisSpec():
             raise ValueError("a specification of version 1 has no analysis of its own")
         wanted = self.analysis.candidate
-        if wanted and wanted not in {*self.arms(), *(("tuned",) if "global" in self.arms() else ())}:
+        if wanted and wanted not in candidates_of(self.algorithm):
             raise ValueError(f"this run trains no arm “{wanted}” that could be the candidate")
         if unknown := [label for label in self.analysis.positive if label not in self.study.task.labels]:
             raise ValueError(f"“{unknown[0]}” is not one of the study's labels")
@@ -203,10 +216,8 @@ class RunSpec(_Frozen):
         return self
 
     def arms(self) -> tuple[Arm, ...]:
-        """The arms this run trains; a run of FedAvg or local-only has no third one."""
-        if self.algorithm == "local_only":
-            return ("local",)
-        return ("local", "global") if self.algorithm == "fedavg" else ("local", "global", "personal")
+        """The arms this run trains."""
+        return arms_of(self.algorithm)
 
     def arm_algorithm(self, arm: Arm) -> str:
         """The catalog name of the algorithm that trains ``arm``."""

@@ -9,7 +9,14 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from pydantic import ValidationError
 
-from fl_jobs.packaging.spec import COHORT_MIN, PrivacySpec, RunSpec, TaskSpec, canonical_json
+from fl_jobs.packaging.spec import (
+    COHORT_MIN,
+    AnalysisSpec,
+    PrivacySpec,
+    RunSpec,
+    TaskSpec,
+    canonical_json,
+)
 from platform_web.accounts.scope import ScopedManager
 from platform_web.federation.models import Dataset, Site
 from platform_web.training.errors import RunStateError
@@ -78,6 +85,7 @@ class Run(models.Model):
     min_sites = models.PositiveIntegerField()
     server_sees_updates = models.BooleanField(default=False)
     privacy = models.JSONField(null=True, blank=True)  # a PrivacySpec; None: no differential privacy
+    analysis = models.JSONField(null=True, blank=True)  # an AnalysisSpec; None: the usual one
     sites = models.ManyToManyField(Site, related_name="runs")
     spec = models.JSONField(null=True, blank=True)
     run_digest = models.CharField(max_length=64, blank=True, default="")
@@ -130,6 +138,11 @@ class Run(models.Model):
     def privacy_spec(self) -> PrivacySpec | None:
         """The differential privacy asked for; None without."""
         return None if self.privacy is None else PrivacySpec.model_validate_json(canonical_json(self.privacy))
+
+    def analysis_spec(self) -> AnalysisSpec:
+        """What the run will say about benefit."""
+        asked = self.analysis
+        return AnalysisSpec() if asked is None else AnalysisSpec.model_validate_json(canonical_json(asked))
 
     def next_round(self) -> int:
         """The round after the last one committed in our rows; the server's journal may know more."""

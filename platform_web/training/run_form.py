@@ -11,10 +11,11 @@ from django.utils.translation import gettext_lazy as _
 from fl_jobs import catalog
 from fl_jobs.errors import SpecError
 from fl_jobs.packaging.spec import COHORT_MIN, HyperValue
+from platform_web.training.analysis_fields import AnalysisFields
 from platform_web.training.models import Study
 from platform_web.training.privacy_fields import PrivacyFields
 from platform_web.training.services import RunRequest
-from platform_web.training.setting_fields import in_words, setting_field
+from platform_web.training.setting_fields import NamesField, in_words, setting_field
 
 
 def fresh_seed() -> int:
@@ -22,16 +23,7 @@ def fresh_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-class NamesField(forms.Field):
-    """Several names, as check boxes send them. Whether they exist is the service's to say."""
-
-    widget = forms.CheckboxSelectMultiple
-
-    def to_python(self, value: Any) -> list[str]:
-        return [str(name) for name in value or []]
-
-
-class RunForm(PrivacyFields):
+class RunForm(AnalysisFields, PrivacyFields):
     """A run of one study. ``hp_*`` are the algorithm's settings, ``arg_*`` the model's.
 
     Settings of one name share a field where they are the same for several algorithms; where bounds, default
@@ -79,6 +71,7 @@ class RunForm(PrivacyFields):
     def __init__(self, *args: Any, study: Study, **options: Any) -> None:
         super().__init__(*args, **options)
         self.study = study
+        self.choose_analysis(study.task_spec().labels)
         kind = study.task_spec().kind
         algorithms = [entry for entry in catalog.ALGORITHMS.values() if kind in entry.kinds]
         models = [entry for entry in catalog.MODELS.values() if kind in entry.kinds]
@@ -151,6 +144,7 @@ class RunForm(PrivacyFields):
         except SpecError as error:
             self.add_error(None, in_words(error))
         self.clean_promise(values, self.study)
+        self.clean_analysis(values)
         return values
 
     def _check_masks(self, values: dict[str, Any]) -> None:
@@ -208,5 +202,6 @@ class RunForm(PrivacyFields):
             "sites",
             "server_sees_updates",
             "privacy",
+            "analysis",
         )
         return RunRequest(**{name: self.cleaned_data[name] for name in names})

@@ -9,6 +9,15 @@ from fl_jobs import catalog
 from fl_jobs.errors import SpecError
 
 
+class NamesField(forms.Field):
+    """Several names, as check boxes send them. Whether they exist is the service's to say."""
+
+    widget = forms.CheckboxSelectMultiple
+
+    def to_python(self, value: Any) -> list[str]:
+        return [str(name) for name in value or []]
+
+
 def in_words(error: SpecError) -> str:
     """The sentence of ``error`` in the reader's language; a title among its values too."""
     values = {name: _t(value) if isinstance(value, str) else value for name, value in error.values.items()}

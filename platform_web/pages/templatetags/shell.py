@@ -152,6 +152,17 @@ def measure(name: str) -> str:
 
 
 @register.filter
+def candidate(arm: str | None) -> str:
+    """The model a run's verdict is about, in words."""
+    words = {
+        "global": _("global (FedAvg)"),
+        "tuned": _("FedAvg + fine-tune"),
+        "personal": _("personalised"),
+    }
+    return words.get(arm or "") or _("the algorithm's own model")
+
+
+@register.filter
 def data_kind(kind: str) -> str:
     """The kind of a data set or task in words."""
     words = {"tabular": _("Table (CSV)"), "image": _("Images"), "text": _("Texts")}

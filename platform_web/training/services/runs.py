@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
-from fl_jobs.packaging.spec import COHORT_MIN, HyperValue, PrivacySpec
+from fl_jobs.packaging.spec import COHORT_MIN, AnalysisSpec, HyperValue, PrivacySpec
 from platform_web.audit import services as audit
 from platform_web.federation.models import Dataset, Site
 from platform_web.outbox import services as outbox
@@ -34,6 +34,7 @@ class RunRequest:
     model_arguments: dict[str, HyperValue] = field(default_factory=dict)
     server_sees_updates: bool = False
     privacy: PrivacySpec | None = None
+    analysis: AnalysisSpec = field(default_factory=AnalysisSpec)
 
 
 @transaction.atomic
@@ -57,6 +58,7 @@ def start_run(*, actor: User, study: Study, request: RunRequest) -> Run:
         min_sites=request.min_sites,
         server_sees_updates=request.server_sees_updates,
         privacy=None if request.privacy is None else request.privacy.model_dump(mode="json"),
+        analysis=request.analysis.model_dump(mode="json"),
         created_by=actor,
     )
     run.save(force_insert=True)

@@ -38,6 +38,7 @@ def draft_spec(run: Run) -> RunSpec:
             weight_max=_weight_max(run) if run.privacy is None else WEIGHTS[0],
             privacy=run.privacy_spec(),
         ),
+        analysis=run.analysis_spec(),
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.anchor_table ROWS``: the kept rows of ``tests.bench.anchors`` as a Markdown table."""
+"""``python -m tests.bench.anchor_table ROWS``: kept rows of ``tests.bench.anchors`` as a Markdown table."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.bench.anchors import BOUNDS, mean, points, ratios, verdicts
 
 HEAD = (
-    "| partition | method | seeds | last five, ours / PFLlib | difference (90 % interval) | shown | best − best "
-    "| honest | CPU | evaluation | memory |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| partition | method | seeds | last five, ours / PFLlib | difference (90 % interval) | shown "
+    "| best − best | honest | CPU | evaluation | memory |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 

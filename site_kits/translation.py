@@ -51,6 +51,11 @@ def speaking(language: str) -> Iterator[None]:
         _SPOKEN.reset(token)
 
 
+def noted(sentence: str) -> str:
+    """Mark ``sentence`` for the catalogue; it is translated when it is said."""
+    return sentence
+
+
 def _(sentence: str) -> str:
     """``sentence`` in the language of the request, else of the process (LC_ALL, LC_MESSAGES or LANG)."""
     language = _SPOKEN.get()

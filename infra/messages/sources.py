@@ -14,7 +14,7 @@ PYTHON, HTML = "**/*.py", "**/templates/**/*.html"
 
 # What marks a sentence: the call's name, and which of its positional arguments are sentences.
 _CALLS = {
-    "_": (0,), "_t": (0,), "gettext": (0,), "gettext_lazy": (0,),
+    "_": (0,), "_t": (0,), "_n": (0,), "gettext": (0,), "gettext_lazy": (0,),
     "_table": (0,),  # infra.settings.base: titles of the tables
     # fl_jobs.catalog: title, help or summary
     "HyperParameter": (1, 6), "Algorithm": (1, 3), "Model": (1, 3), "Template": (1, 2),

@@ -1,18 +1,16 @@
-"""``consilium-site``: run, register, status, check and the pins, for the person who looks after the site."""
+"""``consilium-site``: run, register, status, doctor and the pins, for the person who looks after the site."""
 
 import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from fl_jobs.errors import DataError
 from site_kits.agent import peers, preflight
 from site_kits.agent.datasets import data_folders, describe, register_folder
-from site_kits.agent.enrolment import stored_identity
-from site_kits.agent.portal import PortalDoor
+from site_kits.agent.doctor import command as doctor
 from site_kits.agent.run import Agent, StopRequestedError, stop_on_signals
 from site_kits.agent.status import render_status
 from site_kits.errors import SiteKitError
@@ -53,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("names", nargs="*", metavar="NAME", help=_("folder below data/ (default: all)"))
     register.set_defaults(command=_register)
     commands.add_parser("status", help=_("how the site is doing")).set_defaults(command=_status)
-    commands.add_parser("check", help=_("check everything, change nothing")).set_defaults(command=_check)
+    doctor.add_command(commands)
     peers.add_commands(commands)
     return parser
 
@@ -96,35 +94,6 @@ def _status(home: SiteHome, _parsed: argparse.Namespace) -> int:
     text, good = render_status(home)
     sys.stdout.write(text + "\n")
     return 0 if good else 1
-
-
-def _check(home: SiteHome, _parsed: argparse.Namespace) -> int:
-    manifest = preflight.load_manifest(home)
-    door = PortalDoor(manifest.agents_url, home.root_ca)
-
-    def identity_or_kit() -> None:
-        if stored_identity(home, manifest) is None:
-            preflight.check_kit_expiry(manifest)
-
-    checks: list[tuple[str, Callable[[], None]]] = [
-        (_("Python"), preflight.check_python),
-        (_("disk"), lambda: preflight.check_disk(home)),
-        (_("certificate or kit"), identity_or_kit),
-        (_("portal"), lambda: preflight.check_portal(door)),
-        (_("training server"), lambda: preflight.check_flare(manifest)),
-        (_("pinned keys"), lambda: peers.check_pins(home)),
-    ]
-    failures = 0
-    for name, check in checks:
-        try:
-            check()
-        except SiteKitError as exc:
-            failures += 1
-            sys.stdout.write(_("NOT OK  {name}: {sentence}\n").format(name=name, sentence=exc))
-        else:
-            sys.stdout.write(_("ok      {name}\n").format(name=name))
-    door.close()
-    return 1 if failures else 0
 
 
 def _log_to(home: SiteHome) -> None:

@@ -43,11 +43,6 @@ def pins_of(home: SiteHome) -> dict[str, str] | None:
         raise AgentError(_("The pinned keys cannot be used: {reason}").format(reason=error)) from error
 
 
-def check_pins(home: SiteHome) -> None:
-    """For ``consilium-site check``. Raises AgentError."""
-    pins_of(home)
-
-
 def show_peers(home: SiteHome, _parsed: argparse.Namespace) -> int:
     """Print this site's own fingerprint, the pinned ones and those still to be pinned."""
     site, own = _own_key(home)

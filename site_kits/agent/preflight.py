@@ -22,9 +22,22 @@ _KIT_FILES = ("site.json", "rootCA.pem", "flare/startup/sub_start.sh", "flare/st
 
 def load_manifest(home: SiteHome) -> KitManifest:
     """site.json of a complete kit. Raises SiteKitError when the kit is incomplete or its parts do not fit."""
-    if not set(" \t\n\"'\\").isdisjoint(str(home.root)):  # NVFlare builds its job command without quoting
+    check_path(home)
+    check_kit_files(home)
+    manifest = KitManifest.read(home.site_json)
+    check_root(home, manifest)
+    return manifest
+
+
+def check_path(home: SiteHome) -> None:
+    """Raises AgentError for a path that NVFlare, which builds its job command without quoting, cannot use."""
+    if not set(" \t\n\"'\\").isdisjoint(str(home.root)):
         sentence = _("The path {folder} has spaces or quotes, which training cannot use. Rename the folder.")
         raise AgentError(sentence.format(folder=home.root))
+
+
+def check_kit_files(home: SiteHome) -> None:
+    """Raises AgentError when a file of the kit is missing."""
     missing = [name for name in _KIT_FILES if not (home.root / name).is_file()]
     if missing:
         raise AgentError(
@@ -32,7 +45,10 @@ def load_manifest(home: SiteHome) -> KitManifest:
                 folder=home.root, files=", ".join(missing)
             )
         )
-    manifest = KitManifest.read(home.site_json)
+
+
+def check_root(home: SiteHome, manifest: KitManifest) -> None:
+    """Raises AgentError when rootCA.pem is not the one that ``site.json`` names."""
     try:
         root = x509.load_pem_x509_certificate(home.root_ca.read_bytes())
     except ValueError as exc:
@@ -41,7 +57,6 @@ def load_manifest(home: SiteHome) -> KitManifest:
         raise AgentError(
             _("rootCA.pem is not the one site.json names: the files of two kits are mixed. Unpack one again.")
         )
-    return manifest
 
 
 def check_python() -> None:

@@ -13,6 +13,8 @@ from types import FrameType
 from site_kits.agent import preflight
 from site_kits.agent.children import Child
 from site_kits.agent.datasets import register_all
+from site_kits.agent.doctor import Outcome, Patient, examine
+from site_kits.agent.doctor.checks import BEFORE_START
 from site_kits.agent.enrolment import Identity, enrol, stored_identity
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
@@ -51,6 +53,7 @@ class Agent:
         preflight.check_python()
         preflight.check_disk(self.home)
         with HomeLock(self.home):
+            self._examine()
             orphans = self._record.end_orphans(self.home)
             if orphans:
                 log.warning(_("Ended %d processes that a former start of this site had left."), orphans)
@@ -62,6 +65,13 @@ class Agent:
                 self._live(manifest, door, self._identity(manifest, door))
             finally:
                 door.close()
+
+    def _examine(self) -> None:
+        """What the doctor finds before every start; it stands among the problems until the next one."""
+        for finding in examine(Patient(self.home), BEFORE_START):
+            if finding.outcome in (Outcome.WARNING, Outcome.FAILED):
+                self._board.problem(f"doctor {finding.code}", finding.sentence)
+                log.warning("%s: %s", finding.title, finding.sentence)
 
     def _identity(self, manifest: KitManifest, door: PortalDoor) -> Identity:
         """The stored identity, or a fresh one when there is none or a new kit was unpacked over it."""

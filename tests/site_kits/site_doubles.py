@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from PIL import Image
 
 from site_kits.errors import CertificateRequestError, SignatureError
 from site_kits.manifest import KitManifest
@@ -200,3 +202,18 @@ def wait_until(condition, timeout_s: float = 15.0):
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def add_images(home: SiteHome, count: int = 200, name: str = "cytology") -> None:
+    """A data folder of small, distinct images in place of what was there."""
+    folder = home.data / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    lines = ["path,label,group"]
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,{'ab'[number % 2]},p{number}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    manifest = {"name": name, "kind": "image", "file": "labels.csv", "labels": ["a", "b"], "group": "group"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))

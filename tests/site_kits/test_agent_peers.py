@@ -167,7 +167,7 @@ def test_what_was_seen_is_only_a_hint(tmp_path):
     assert read_seen(tmp_path) == {"lakeside": OTHER}
 
 
-def test_check_names_a_bad_file(home, site, capsys):
+def test_the_doctor_names_a_bad_file(home, site, capsys):
     (home.root / PINS).write_text("{}")
-    run(home, "check")
+    run(home, "doctor", "--local")
     assert "NOT OK  pinned keys" in capsys.readouterr().out

@@ -284,14 +284,14 @@ def test_status_says_when_nothing_runs(home):
     assert "not running. Start it with ./start.sh" in done.stdout
 
 
-def test_check_names_each_thing_that_is_not_in_order(portal, tmp_path):
+def test_the_doctor_names_each_thing_that_is_not_in_order(portal, tmp_path):
     home = unpack_kit(tmp_path / "unreachable", portal, agents_url="https://localhost:9")
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "site_kits.agent", "--home", str(home.root), "check"],
+        [sys.executable, "-P", "-m", "site_kits.agent", "--home", str(home.root), "doctor"],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
     assert "ok      disk" in done.stdout
-    assert "NOT OK  portal: The portal at https://localhost:9 does not answer" in done.stdout
+    assert "NOT OK  way to the portal: The portal at localhost:9 does not answer" in done.stdout
     assert not home.key.exists()

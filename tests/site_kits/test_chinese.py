@@ -22,5 +22,5 @@ def test_a_refusal_is_chinese_for_a_chinese_browser(tabular):
 @pytest.mark.parametrize(("locale", "word"), [("zh_CN.UTF-8", "安装包"), ("en_US.UTF-8", "kit")])
 def test_the_command_speaks_the_language_of_the_terminal(locale, word, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LC_ALL", locale)
-    assert main(["--home", str(tmp_path), "check"]) != 0
+    assert main(["--home", str(tmp_path), "doctor", "--local"]) != 0
     assert word in "".join(capsys.readouterr())

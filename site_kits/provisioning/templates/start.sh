@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Brings this site up and keeps it up. Stop it with Ctrl-C. The one command of the kit.
+# With a word it does that instead: ./start.sh doctor | status | register | peers
 #
 # CONSILIUM_PYTHON        a Python >= 3.11 that already has consilium; nothing is installed then
 # CONSILIUM_MIN_FREE_MB   free disk space asked for before an installation (default 4096)
@@ -99,4 +100,5 @@ else
   install_here
   python="$here/venv/bin/python"
 fi
-exec "$python" -P -m site_kits.agent --home "$here" run
+[ $# -gt 0 ] || set -- run
+exec "$python" -P -m site_kits.agent --home "$here" "$@"

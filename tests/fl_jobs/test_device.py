@@ -1,5 +1,7 @@
 """A site computes where its operator says, and what leaves or stays is then as if it were the CPU."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,20 @@ def test_a_gpu_on_a_machine_without_gets_a_sentence(no_gpu, monkeypatch, wished)
     assert "CONSILIUM" not in _sentence(caught.value)  # the portal hears that there is a reason, not which
 
 
+def test_on_a_gpu_steps_are_set_to_repeat(monkeypatch):
+    asked = []
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # an operator's own choice stays
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on, warn_only: asked.append(on))
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        device._repeat_steps()
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert asked == [True]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
 def test_a_gpu_without_memory_gets_a_sentence(tmp_path, monkeypatch):
     spec, home = spec_of("fedavg"), tabular_home(tmp_path)
     site = SiteSession(spec, run_id="run", site="a", site_home=home, share_site_metrics=True)
@@ -106,7 +122,7 @@ def same_bits(found, wanted):
         assert value.tobytes() == wanted[name].tobytes(), name
 
 
-@pytest.mark.parametrize("kind", ["image", "tabular", "text"])
+@pytest.mark.parametrize("kind", ["image", "tabular"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_on_another_device_is_the_run_on_the_cpu(name, kind, tmp_path, monkeypatch):
     """Every tensor the loop, the hooks and the measuring make has to be where the model is."""

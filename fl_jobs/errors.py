@@ -40,6 +40,10 @@ class SiteHomeError(FLJobError):
     """A site's job process does not find the site's folder."""
 
 
+class DeviceError(FLJobError):
+    """The device that a site's operator chose is not there, or too small."""
+
+
 class RunInterruptedError(FLJobError):
     """The NVFlare job ends at a round's boundary; the portal submits the run again from the next round.
 

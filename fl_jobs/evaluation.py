@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fl_jobs.algorithms.base import PersonalAlgorithm
 from fl_jobs.calibration import bin_number, expected_calibration_error, sensitivity_at, threshold_for
+from fl_jobs.device import device_of
 from fl_jobs.packaging.spec import POSITIVE
 
 BATCH = 256
@@ -21,10 +22,13 @@ SMALLEST = 1e-7  # a probability below counts as this in the log loss
 
 
 def predict_probabilities(algorithm: PersonalAlgorithm, x: Tensor) -> NDArray[np.float64]:
-    """Probabilities (N × C) of each label; the same input gives the same numbers."""
+    """Probabilities (N × C) of each label, in float32; the same input gives the same numbers."""
     algorithm.eval()
+    place = device_of(algorithm)
     with torch.inference_mode():
-        parts = [torch.softmax(algorithm(piece).double(), dim=1) for piece in torch.split(x, BATCH)]
+        parts = [
+            torch.softmax(algorithm(piece.to(place)).double(), dim=1).cpu() for piece in torch.split(x, BATCH)
+        ]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.algorithms.build import build_algorithm
 from fl_jobs.data import DataPart, load_part, text_encoder
+from fl_jobs.device import CPU, site_device
 from fl_jobs.errors import FLJobError, SpecError
 from fl_jobs.evaluation import measure, predict_probabilities
 from fl_jobs.messages import TensorMap
@@ -58,6 +59,7 @@ def few_label_curve(
     repeats: int = REPEATS,
     seed: int = 0,
     weights: Path | None = None,
+    device: torch.device = CPU,
 ) -> list[Point]:
     """One point for each of ``counts`` that the training part can give.
 
@@ -72,7 +74,7 @@ def few_label_curve(
         draws = range(repeats if k else 1)
         scores = [
             _scores(
-                (build_algorithm(spec, arm, weights), build_algorithm(spec, "local", weights)),
+                tuple(build_algorithm(spec, name, weights).to(device) for name in (arm, "local")),
                 spec, shared, train, test, _draw(train.y, k, seed + draw), seed + draw,
             )
             for draw in draws
@@ -84,7 +86,7 @@ def few_label_curve(
 
 
 def _scores(
-    models: tuple[PersonalAlgorithm, PersonalAlgorithm],
+    models: Sequence[PersonalAlgorithm],
     spec: RunSpec,
     shared: TensorMap,
     train: DataPart,
@@ -158,7 +160,10 @@ def _measure(options: argparse.Namespace) -> list[Point]:
         load_part(folder, home / "registered", name, spec.study.task, encode) for name in (TRAIN, "test")
     )
     shared, repeats = read_tensors(options.shared), max(options.repeats, 1)
-    return few_label_curve(spec, shared, train, test, counts=options.counts, repeats=repeats, weights=weights)
+    return few_label_curve(
+        spec, shared, train, test, counts=options.counts, repeats=repeats, weights=weights,
+        device=site_device(),
+    )  # fmt: skip
 
 
 def _read_spec(path: Path) -> RunSpec:

@@ -3,6 +3,7 @@
 Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133, algorithm 1, for groups
 of cases. One backward pass a patient: exact for every model, memory of one gradient (measured against
 ``torch.func.vmap``: as fast for the image network, 30 times faster for the text one, a quarter for tables).
+On a GPU the gradients are taken there; they are clipped, added and noised on the CPU, as everywhere.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from fl_jobs.algorithms.base import PersonalAlgorithm
 from fl_jobs.augmentation import augment
 from fl_jobs.cases import Cases, Trained
+from fl_jobs.device import device_of
 from fl_jobs.errors import SpecError
 from fl_jobs.privacy.noise import add_gaussian, poisson_sample
 
@@ -57,15 +59,16 @@ class PrivateSteps:
         """
         if cases.patient_N is None:
             raise SpecError("The cases name no patients; differential privacy for each patient needs them.")
-        rest = _all_but(algorithm, trained)
+        rest, place = _all_but(algorithm, trained), device_of(algorithm)
         rows_of = _rows_by_patient(cases.patient_N)
         loss_sum, seen = 0.0, 0
         for _ in range(self.steps):
             total = np.zeros(sum(parameter.numel() for parameter in trained))
             for patient in poisson_sample(len(rows_of), self.sample_rate):
                 rows = rows_of[patient]
-                x = augment(cases.x[rows], algorithm.hyper_parameters["augmentation"], order)
-                loss, gradient = patient_gradient(algorithm, trained, x, cases.y[rows], self.clip_norm)
+                x = augment(cases.x[rows].to(place), algorithm.hyper_parameters["augmentation"], order)
+                y_B = cases.y[rows].to(place)
+                loss, gradient = patient_gradient(algorithm, trained, x, y_B, self.clip_norm)
                 total += gradient
                 if math.isfinite(loss):
                     loss_sum, seen = loss_sum + loss * len(rows), seen + len(rows)
@@ -84,7 +87,7 @@ class PrivateSteps:
         noised = torch.from_numpy(add_gaussian(total, self.noise_multiplier * self.clip_norm) / divisor)
         pieces = torch.split(noised, [parameter.numel() for parameter in trained])
         for parameter, piece in zip(trained, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter).to(parameter.dtype)
+            parameter.grad = piece.view_as(parameter).to(parameter)
 
 
 def patient_gradient(
@@ -98,7 +101,7 @@ def patient_gradient(
     parts = torch.autograd.grad(loss, trained, allow_unused=True)
     gradient: np.ndarray[tuple[int], np.dtype[np.float64]] = np.concatenate(
         [
-            np.zeros(p.numel()) if part is None else part.detach().double().flatten().numpy()
+            np.zeros(p.numel()) if part is None else part.detach().double().flatten().cpu().numpy()
             for p, part in zip(trained, parts, strict=True)
         ]
     )

@@ -46,6 +46,20 @@ class Scaler(nn.Module):
         return x.float() / 255 if x.dtype == torch.uint8 else x.float()
 
 
+def run_base(base: nn.Module, scaled: Tensor, *, mixed: bool) -> Tensor:
+    """The feature in float32. ``mixed``: products inside the base are taken in bfloat16.
+
+    Its exponent is that of a float32, so no loss has to be scaled. What is made of a feature (heads, means,
+    distances) costs little and loses much by it, so it stays outside.
+    """
+    if not mixed:
+        features: Tensor = base(scaled)
+        return features
+    with torch.autocast(scaled.device.type, torch.bfloat16):
+        features = base(scaled)
+    return features.float()
+
+
 class SplitModel(nn.Module):
     """``head(base(scaler(x)))``. The head is one linear layer with all labels of the study."""
 

@@ -14,6 +14,7 @@ from torch.optim.sgd import sgd
 from fl_jobs.algorithms.base import TRAIN, Batches, PersonalAlgorithm, Stage
 from fl_jobs.augmentation import augment
 from fl_jobs.cases import Cases, Trained
+from fl_jobs.device import CPU, device_of
 from fl_jobs.errors import FLJobError
 from fl_jobs.private_steps import PrivateSteps, SealedBatches
 
@@ -21,18 +22,19 @@ __all__ = ("Cases", "Trained", "train_phase")
 GATHER_BYTES = 64 * 2**20
 IMAGES = 4  # dimensions of a batch of images
 TINY_BATCH_PIXELS = 1024
+MIXED = "mixed"  # of the setting "precision"
 Step = Callable[[], None]
 
 
 class _Batches:
-    """All training cases in a fixed order, as often as asked for."""
+    """All training cases in a fixed order, as often as asked for, each batch where the model is."""
 
-    def __init__(self, cases: Cases, size: int) -> None:
-        self._cases, self._size = cases, size
+    def __init__(self, cases: Cases, size: int, device: torch.device) -> None:
+        self._cases, self._size, self._device = cases, size, device
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = (torch.split(part, self._size) for part in (self._cases.x, self._cases.y))
-        return zip(x, y, strict=True)
+        return ((a.to(self._device), b.to(self._device)) for a, b in zip(x, y, strict=True))
 
 
 def train_phase(
@@ -45,7 +47,7 @@ def train_phase(
     progress: float = 0.0,
     private: PrivateSteps | None = None,
 ) -> Trained:
-    """Train in place for one round of ``phase``; steps depend on the number of cases only, not on the arm.
+    """Train in place, where the model is, for one round of ``phase``; no arm takes more steps than another.
 
     The order of the cases follows from ``seed`` and ``words`` (site, round), so arms see the same batches;
     an algorithm's own noise is drawn from another stream. ``progress`` (0 to 1) is the share of the run's
@@ -54,15 +56,15 @@ def train_phase(
     repeatable, and hooks of the algorithm may not read the cases. Raises FLJobError when the loss is not
     finite.
     """
-    settings = algorithm.hyper_parameters
-    batches: Batches = _Batches(cases, int(settings["batch_size"])) if private is None else SealedBatches()
-    algorithm.phase = phase
-    algorithm.class_weight_C = _class_weights(cases.y, algorithm.head.out_features, settings)
-    algorithm.train()
+    settings, place = algorithm.hyper_parameters, device_of(algorithm)
+    size = int(settings["batch_size"])
+    batches: Batches = _Batches(cases, size, place) if private is None else SealedBatches()
+    _tell(algorithm, phase, cases.y, mixed=private is None and settings["precision"] == MIXED)
     _lay_out(algorithm, cases.x, torch.channels_last)
     algorithm.begin_round(batches)
     done: list[Trained] = []
-    with torch.random.fork_rng(devices=[]), _convolutions_for(cases.x, int(settings["batch_size"])):
+    noise_of = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=noise_of), _convolutions_for(cases.x, size):
         torch.manual_seed(_seed(seed, *words, "noise"))
         for stage in algorithm.stages():
             order = order_of(stage, phase, seed, words)
@@ -75,6 +77,14 @@ def train_phase(
             "Training diverged: the loss is not finite. Lower the learning rate and start again."
         )
     return result
+
+
+def _tell(algorithm: PersonalAlgorithm, phase: str, y: Tensor, *, mixed: bool) -> None:
+    """What an algorithm has to know of the round."""
+    weight_C = _class_weights(y, algorithm.head.out_features, algorithm.hyper_parameters)
+    algorithm.class_weight_C = None if weight_C is None else weight_C.to(device_of(algorithm))
+    algorithm.phase, algorithm.mixed = phase, mixed
+    algorithm.train()
 
 
 def _lay_out(algorithm: PersonalAlgorithm, x: Tensor, layout: torch.memory_format) -> None:
@@ -138,11 +148,11 @@ def _plain_steps(
     step: Step,
 ) -> Trained:
     settings = algorithm.hyper_parameters
-    limit, full = float(settings["clip_norm"]), full_batch(settings, cases)
+    limit, full, place = float(settings["clip_norm"]), full_batch(settings, cases), device_of(algorithm)
     losses: list[Tensor] = []
     sizes: list[int] = []
     for _ in range(passes(stage, settings)):
-        for x, y in shuffled(cases, settings, order):
+        for x, y in shuffled(cases, settings, order, place):
             loss = algorithm.loss(x, y)
             weighed = loss if len(y) == full else loss * (len(y) / full)
             weighed.backward()  # type: ignore[no-untyped-call]
@@ -151,7 +161,7 @@ def _plain_steps(
             step()
             losses.append(loss.detach())
             sizes.append(len(y))
-    total = float((torch.stack(losses).double() * torch.tensor(sizes)).sum()) if losses else 0.0
+    total = float((torch.stack(losses).double().cpu() * torch.tensor(sizes)).sum()) if losses else 0.0
     return Trained(total, sum(sizes), len(losses))
 
 
@@ -176,17 +186,20 @@ def full_batch(settings: Mapping[str, Any], cases: Cases) -> int:
 
 
 def shuffled(
-    cases: Cases, settings: Mapping[str, Any], order: torch.Generator
+    cases: Cases, settings: Mapping[str, Any], order: torch.Generator, device: torch.device = CPU
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass in batches. Rows are gathered for many batches at once, up to 64 MiB of them."""
+    """One pass in batches. Rows are gathered for many batches at once, up to 64 MiB of them, and then moved.
+
+    The order is drawn on the CPU, so the batches are the same on every device; a GPU never holds all cases.
+    """
     size, mode = int(settings["batch_size"]), settings["augmentation"]
     row_bytes = max(cases.x[:1].numel() * cases.x.element_size(), 1)
     many = max(GATHER_BYTES // row_bytes // size, 1) * size
     for rows in torch.split(torch.randperm(len(cases.y), generator=order), many):
-        x_rows = cases.x[rows]
+        x_rows, y_rows = cases.x[rows].to(device), cases.y[rows].to(device)
         if x_rows.dim() == IMAGES:
             x_rows = x_rows.contiguous(memory_format=torch.channels_last)
-        for x, y in zip(torch.split(x_rows, size), torch.split(cases.y[rows], size), strict=True):
+        for x, y in zip(torch.split(x_rows, size), torch.split(y_rows, size), strict=True):
             yield augment(x, mode, order), y
 
 

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from fl_jobs.aggregation import Fold, fold_mean
 from fl_jobs.algorithms.parts import Parts
 from fl_jobs.errors import SharedStateError
 from fl_jobs.packaging.spec import Lane
-from fl_jobs.split_model import SplitModel
+from fl_jobs.split_model import SplitModel, run_base
 
 TRAIN = "train"
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -26,7 +25,7 @@ class Stage:
 
 
 class PersonalAlgorithm(Parts):
-    """A split model and one algorithm's parts; the loop sets ``phase``, ``stage``, ``class_weight_C``."""
+    """A split model and one algorithm's parts; the loop sets phase, stage, mixed and class_weight_C."""
 
     fold: ClassVar[Fold] = staticmethod(fold_mean)  # the catalog names it for the torch-free server
 
@@ -34,7 +33,7 @@ class PersonalAlgorithm(Parts):
         super().__init__()
         self.base, self.head, self.scaler = model.base, model.head, model.scaler
         self.hyper_parameters = hyper_parameters
-        self.phase, self.stage = TRAIN, TRAIN
+        self.phase, self.stage, self.mixed = TRAIN, TRAIN, False
         self.class_weight_C: Tensor | None = None
 
     def phases(self) -> tuple[str, ...]:
@@ -58,14 +57,17 @@ class PersonalAlgorithm(Parts):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits_BC; in eval mode the same input gives the same output."""
-        return self.head(self.base(self.scaler(x)))  # type: ignore[no-any-return]
+        return self.head(self.run(self.base, self.scaler(x)))  # type: ignore[no-any-return]
+
+    def run(self, base: nn.Module, scaled: Tensor) -> Tensor:  # for ``loss``; hooks call the base itself
+        return run_base(base, scaled, mixed=self.mixed and self.training)
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
         """Return the scalar that local training minimises."""
         return self.cross_entropy(self(x), y_B)
 
     def cross_entropy(self, logits_BC: Tensor, y_B: Tensor) -> Tensor:
-        return functional.cross_entropy(logits_BC, y_B, weight=self.class_weight_C)
+        return nn.functional.cross_entropy(logits_BC, y_B, weight=self.class_weight_C)
 
     def sums(self) -> dict[str, tuple[Tensor, Lane]]:
         """What leaves in the current phase: value and the lane it is weighted with."""

@@ -27,12 +27,17 @@ class DBE(PersonalAlgorithm):
     ``kappa`` 0 leaves only the offset; with ``offset_rate`` 0 as well this is FedAvg.
     """
 
+    common_mean_K: Tensor
+    seen_sum_K: Tensor
+
     def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, Any]) -> None:
         super().__init__(model, hyper_parameters)
         features = model.head.in_features
         self.offset_K = nn.Parameter(torch.zeros(features))
-        self.common_mean_K = torch.zeros(features)  # public constant after its phase, in no model part
-        self.seen_sum_K, self.seen = torch.zeros(features, dtype=torch.float64), 0
+        # a public constant after its phase; like the sum it is in no model part, so not persistent
+        self.register_buffer("common_mean_K", torch.zeros(features), persistent=False)
+        self.register_buffer("seen_sum_K", torch.zeros(features, dtype=torch.float64), persistent=False)
+        self.seen = 0
 
     def phases(self) -> tuple[str, ...]:
         return (FEATURE_MEAN, TRAIN)
@@ -53,7 +58,7 @@ class DBE(PersonalAlgorithm):
         return logits_BC
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
-        features_BK = self.base(self.scaler(x))
+        features_BK = self.run(self.base, self.scaler(x))
         if self.phase == FEATURE_MEAN:
             self.seen_sum_K += features_BK.detach().double().sum(dim=0)
             self.seen += len(features_BK)
@@ -76,4 +81,4 @@ class DBE(PersonalAlgorithm):
         mean_K = aggregate.get(FEATURE_MEAN)
         if mean_K is None or mean_K.shape != self.common_mean_K.shape:
             raise SharedStateError("The common feature mean does not fit this model. Start the run again.")
-        self.common_mean_K = mean_K.clone()
+        self.common_mean_K.copy_(mean_K)

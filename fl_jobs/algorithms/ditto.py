@@ -46,7 +46,7 @@ class Ditto(PersonalAlgorithm):
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.stage != OWN:
             return super().forward(x)
-        logits_BC: Tensor = self.own_head(self.own_base(self.scaler(x)))
+        logits_BC: Tensor = self.own_head(self.run(self.own_base, self.scaler(x)))
         return logits_BC
 
     def receive(self, phase: str, aggregate: Mapping[str, Tensor]) -> None:

@@ -82,12 +82,12 @@ class FedCP(PersonalAlgorithm):
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
         scaled = self.scaler(x)
-        features_BK = self.base(scaled)
+        features_BK = self.run(self.base, scaled)
         fit = self.cross_entropy(self.answer(features_BK), y_B)
         if not self.received_base:
             return fit
         with torch.no_grad():
-            common_BK = self.received_base[0](scaled)
+            common_BK = self.run(self.received_base[0], scaled)
         distance: Tensor = fit + self.hyper_parameters["mmd_weight"] * mmd(features_BK, common_BK)
         return distance
 

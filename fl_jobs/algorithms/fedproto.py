@@ -70,7 +70,7 @@ class FedProto(PersonalAlgorithm):
         return logits_BC.masked_fill(~(common_C | (self.own_cases_C > 0)), NEVER)
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
-        features_BK = self.base(self.scaler(x))
+        features_BK = self.run(self.base, self.scaler(x))
         fit = self.cross_entropy(self.head(features_BK), y_B)
         common_B1 = (self.owned_C[y_B] == 1)[:, None]
         target_BK = torch.where(common_B1, self.prototypes_CK[y_B], features_BK.detach())

@@ -80,7 +80,7 @@ class GPFL(PersonalAlgorithm):
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
         table_CK = self.table()
-        features_BK = self.base(self.scaler(x))
+        features_BK = self.run(self.base, self.scaler(x))
         personal_BK = self.valve(features_BK, self.prior_C @ table_CK)
         common_BK = self.valve(features_BK, table_CK.mean(dim=0))
         angles_BC = (

@@ -74,9 +74,17 @@ LOOP: tuple[Setting, ...] = (
         {"mirror": "Mirrored", "none": "None", "strong": "Mirrored, turned, brightened"}, "mirror",
         "Random changes of training images; tables and texts stay as they are.",
     ),
+    Choice(
+        "precision", "Precision",
+        {"float32": "Full (float32)", "mixed": "Mixed (bfloat16 inside the network)"}, "float32",
+        "Mixed is meant for sites with a GPU: larger networks train faster there; a processor seldom gains "
+        "by it. What leaves a site and what is measured stays in full precision.",
+    ),
 )  # fmt: skip
 # what a form keeps out of the way
-RARELY_CHANGED = ("optimiser", "weight_decay", "clip_norm", "schedule", "class_weights", "augmentation")
+RARELY_CHANGED = (
+    "optimiser", "weight_decay", "clip_norm", "schedule", "class_weights", "augmentation", "precision",
+)  # fmt: skip
 KAPPA = HyperParameter(
     "kappa", "Mean regularisation", float, 1.0, 0.0, 1000.0,
     "How strongly a site's mean feature is drawn to the common one. 0 leaves only the personal offset.",

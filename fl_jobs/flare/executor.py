@@ -11,6 +11,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
+from fl_jobs.device import site_device
 from fl_jobs.errors import FLJobError, SharedStateError, SpecError
 from fl_jobs.flare import wire
 from fl_jobs.flare.footprint import Footprint, payload_bytes
@@ -115,6 +116,7 @@ class ConsiliumExecutor(Executor):
             site_home=home,
             share_site_metrics=shares_site_metrics(home),
             budget=privacy_budget(home),
+            device=site_device(),
         )
         if spec.policy.secure_aggregation:
             self._mask = open_mask(spec, run_id=self._run_id, epoch=self._epoch, site=site, home=home)

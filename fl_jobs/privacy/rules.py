@@ -68,6 +68,11 @@ def _check_record(spec: RunSpec, privacy: PrivacySpec) -> None:
             "Balanced class weights are counted from the patients, without noise. Set the class "
             "weights to “None”."
         )
+    if _settings(spec)["precision"] != "float32":
+        raise SpecError(
+            "Differential privacy for each patient takes one gradient a patient, where mixed precision gains "
+            "nothing and was not examined. Set the precision to “Full (float32)”."
+        )
     wanted = {"tabular": len(task.features), "image": task.channels, "text": 0}[task.kind]
     if len(privacy.scaling) != wanted and (task.kind != "image" or privacy.scaling):
         raise SpecError(

@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm, Stage
 from fl_jobs.simulate.layout import ManySites, channels_last
 from fl_jobs.split_model import Scaler
-from fl_jobs.training import Cases, Step, Trained, full_batch, make_step, order_of, passes, shuffled
+from fl_jobs.training import MIXED, Cases, Step, Trained, full_batch, make_step, order_of, passes, shuffled
 
 # algorithms whose rounds begin alike at all sites and whose loss is a mean over cases
 BY_CASE = frozenset({"fedavg", "local_only", "fedper", "fedrep", "lg_fedavg", "fedprox", "fedbn", "ditto"})
@@ -44,11 +44,13 @@ class SiteWork:
 def can_stack(name: str, algorithm: PersonalAlgorithm) -> bool:
     """Whether sites of this algorithm and model can train together.
 
-    Not with running statistics, dropout, class weights, or a round that begins differently at each site.
+    Not with running statistics, dropout, class weights, mixed precision, or a round that begins differently
+    at each site. The simulator computes on the CPU.
     """
     leaves = [module for module in algorithm.modules() if not any(module.children())]
     known = all(isinstance(leaf, LAYERS) or _is_idle_dropout(leaf) for leaf in leaves)
-    plain = algorithm.hyper_parameters["class_weights"] == "none"
+    settings = algorithm.hyper_parameters
+    plain = settings["class_weights"] == "none" and settings["precision"] != MIXED
     affine = all(leaf.affine for leaf in leaves if isinstance(leaf, nn.GroupNorm))
     return name in BY_CASE | BY_BATCH and known and plain and affine
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fl_jobs.algorithms.base import PersonalAlgorithm
 from fl_jobs.algorithms.build import build_algorithm
+from fl_jobs.device import CPU
 from fl_jobs.errors import SharedStateError
 from fl_jobs.messages import TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
@@ -28,13 +29,19 @@ class ArmModels:
     """Fills the run's models. Every load starts from the same initial state: nothing leaks between tasks."""
 
     def __init__(
-        self, spec: RunSpec, store: PersonalStore, train_x: Tensor, weights: Path | None = None
+        self,
+        spec: RunSpec,
+        store: PersonalStore,
+        train_x: Tensor,
+        weights: Path | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self._spec, self._store = spec, store
         self._models = {arm: build_algorithm(spec, arm, weights) for arm in spec.arms()}
         self._initial: dict[Arm, dict[str, Tensor]] = {}
         for arm, model in self._models.items():
             self._initial[arm] = {name: value.clone() for name, value in model.state_dict().items()}
+            model.to(device)
         self.scale(train_x)
 
     def scale(self, train_x: Tensor) -> None:
@@ -94,4 +101,5 @@ def to_torch(tensors: TensorMap) -> dict[str, Tensor]:
 
 
 def to_numpy(tensors: dict[str, Tensor]) -> TensorMap:
-    return {name: value.detach().to(torch.float32).numpy().copy() for name, value in tensors.items()}
+    """Copies off the device: the only way by which tensors come out of a model."""
+    return {name: value.detach().to(CPU, torch.float32).numpy().copy() for name, value in tensors.items()}

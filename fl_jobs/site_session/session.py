@@ -10,7 +10,8 @@ from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.algorithms.build import describe_tensors, initial_sha256
 from fl_jobs.catalog import check_masking
 from fl_jobs.data import DataPart, TextEncoder, load_part, text_encoder
-from fl_jobs.errors import DataError, SharedStateError, SpecError
+from fl_jobs.device import CPU, VARIABLE
+from fl_jobs.errors import DataError, DeviceError, SharedStateError, SpecError
 from fl_jobs.evaluation import predict_probabilities, validation_sums
 from fl_jobs.messages import VALIDATION, Contribution, TaskOrder, TensorMap
 from fl_jobs.packaging.spec import Arm, RunSpec
@@ -28,9 +29,10 @@ class SiteSession:
     """Executes the tasks of one run at ``site``.
 
     ``share_site_metrics`` is the site's policy: without it the site's own cells stay here and only sums and
-    digests leave. ``budget`` is the most its patients may pay in privacy over all runs. Sets torch to one
-    thread: ten times faster for small models, same numbers everywhere. Raises SpecError when the
-    specification declares other tensors than its algorithms would send.
+    digests leave. ``budget`` is the most its patients may pay in privacy over all runs. Models live on
+    ``device``; what leaves or is kept comes off it. Sets torch to one thread: ten times faster for small
+    models, same numbers everywhere. Raises SpecError when the specification declares other tensors than its
+    algorithms would send.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class SiteSession:
         site_home: Path,
         share_site_metrics: bool,
         budget: Budget | None = None,
+        device: torch.device = CPU,
     ) -> None:
         torch.set_num_threads(1)
         check_masking(spec.algorithm, secure_aggregation=spec.policy.secure_aggregation)
@@ -51,6 +54,7 @@ class SiteSession:
                 "Install the portal's version at this site, or submit the run again."
             )
         self.spec, self.run_id, self.site, self.site_home = spec, run_id, site, site_home
+        self.device = device
         check_budget_is_kept(spec, budget)
         privacy = spec.policy.privacy
         self.share_site_metrics = share_site_metrics and privacy is None
@@ -61,6 +65,15 @@ class SiteSession:
 
     def execute(self, order: TaskOrder) -> Contribution:
         """Do one task. Raises DataError, SharedStateError, ModelFileError or FLJobError with a sentence."""
+        try:
+            return self._carry_out(order)
+        except torch.OutOfMemoryError as error:  # a GPU's; without memory for the CPU the process ends
+            raise DeviceError(
+                "The GPU has too little free memory for this run. End what else uses it, or set "
+                f"{VARIABLE}=cpu and start the site again."
+            ) from error
+
+    def _carry_out(self, order: TaskOrder) -> Contribution:
         if self.privacy is not None and order.name in ("phase", TRAIN):
             self.privacy.charge(order)
         if order.name == "phase":
@@ -90,7 +103,7 @@ class SiteSession:
 
     @cached_property
     def models(self) -> ArmModels:
-        return ArmModels(self.spec, self.store, self.training_cases.x, self.weights)
+        return ArmModels(self.spec, self.store, self.training_cases.x, self.weights, self.device)
 
     @cached_property
     def encode_texts(self) -> TextEncoder:

@@ -19,13 +19,16 @@ FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 30.0
 HEALTHY_AFTER_S = 60.0
 _LOG_LIMIT_BYTES = 5 * 2**20
-_PASSED_ON = ("LANG", "LC_ALL", "LC_MESSAGES", "TZ", "TMPDIR", "SSL_CERT_FILE", "GRPC_DNS_RESOLVER")
+_PASSED_ON = (
+    "LANG", "LC_ALL", "LC_MESSAGES", "TZ", "TMPDIR", "SSL_CERT_FILE", "GRPC_DNS_RESOLVER",
+    "CONSILIUM_DEVICE", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
 _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 _LOOPBACK = "localhost,127.0.0.1,::1"
 
 
 def child_environment(home: SiteHome, name: str, python: Path) -> dict[str, str]:
-    """What a child may know: nothing of the operator's environment but language, time zone and proxies."""
+    """What a child may know: of the operator's environment only language, time zone, proxies and GPUs."""
     bypass = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     no_proxy = ",".join(part for part in (bypass, _LOOPBACK) if part)
     environment = {

@@ -190,11 +190,12 @@ def test_a_broken_data_folder_is_said_and_the_site_comes_up(home, portal, start)
 
 
 def test_the_client_sees_nothing_of_the_operator_s_environment(home, start):
-    start(SECRET_OF_THE_OPERATOR="x", LD_LIBRARY_PATH="/nowhere")
+    start(SECRET_OF_THE_OPERATOR="x", LD_LIBRARY_PATH="/nowhere", CONSILIUM_DEVICE="cpu")
     pid = wait_until(lambda: client_pid(home))
     seen = psutil.Process(pid).environ()
     assert "SECRET_OF_THE_OPERATOR" not in seen
     assert "LD_LIBRARY_PATH" not in seen
+    assert seen["CONSILIUM_DEVICE"] == "cpu"  # of the machine, so it is the operator's to say
     assert seen["HOME"] == seen["CONSILIUM_SITE_HOME"] == str(home.root)
 
 

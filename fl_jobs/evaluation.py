@@ -15,7 +15,7 @@ from torch import Tensor
 from fl_jobs.algorithms.base import PersonalAlgorithm
 from fl_jobs.calibration import bin_number, expected_calibration_error, sensitivity_at, threshold_for
 from fl_jobs.device import device_of
-from fl_jobs.packaging.spec import POSITIVE
+from fl_jobs.packaging.spec import POSITIVE, Endpoint
 
 BATCH = 256
 SMALLEST = 1e-7  # a probability below counts as this in the log loss
@@ -76,13 +76,18 @@ def cutoff_for(
 
 
 def measure(
-    probabilities_NC: NDArray[np.float64], y_N: NDArray[np.int64], cutoff: Cutoff | None = None
+    probabilities_NC: NDArray[np.float64],
+    y_N: NDArray[np.int64],
+    cutoff: Cutoff | None = None,
+    *,
+    endpoint: Endpoint = "balanced_accuracy",
 ) -> dict[str, float | None]:
     """Accuracy, balanced accuracy, AUROC, macro-F1, log loss, calibration error with its number of bins.
 
     AUROC is that of the second label with two labels, else the mean of one-against-rest over the classes
     present; None when only one class is present. With ``cutoff`` also the sensitivity and specificity
-    reached here, and the threshold; of several labels also how well the answers tell the positive ones apart.
+    reached here, and the threshold; of several labels also how well the answers tell the positive ones apart,
+    and of two where that is the ``endpoint``.
     """
     predicted_N = probabilities_NC.argmax(axis=1)
     right = predicted_N == y_N
@@ -103,7 +108,7 @@ def measure(
             cutoff.threshold, *_scores(probabilities_NC, y_N, cutoff.positive)
         )
         found |= {"sensitivity": sensitivity, "specificity": specificity, "threshold": cutoff.threshold}
-        if probabilities_NC.shape[1] > 2:
+        if probabilities_NC.shape[1] > 2 or endpoint == POSITIVE:
             called_N, sick_N = np.isin(predicted_N, cutoff.positive), np.isin(y_N, cutoff.positive)
             found[POSITIVE] = _balanced(called_N == sick_N, sick_N)
     return found

@@ -161,14 +161,17 @@ class AnalysisSpec(_Frozen):
     ``candidate`` None means the run's own algorithm (FedAvg's common model in a run of FedAvg). ``positive``
     are the labels that count as disease for sensitivity; empty means the second of two labels. The endpoint
     "positive_balanced_accuracy" is the mean of sensitivity and specificity for them, whichever of several
-    labels is answered: rare labels by themselves need no ``minimum_groups`` then.
+    labels is answered: rare labels by themselves need no ``minimum_groups`` then. Whichever the endpoint,
+    an arm's round is that of the best balanced accuracy over all labels on validation.
     """
 
     endpoint: Endpoint = "balanced_accuracy"
     candidate: Candidate | None = None
     margin: float = Field(default=0.02, gt=0, lt=0.5)  # a loss up to this is no harm
     error: float = Field(default=0.05, gt=0, lt=0.5)  # of "helps" and "harms" together, and of the bound
-    minimum_groups: int = Field(default=30, ge=10)  # of every label; below it nothing can be tested
+    minimum_groups: int = Field(
+        default=30, ge=10
+    )  # of every class the endpoint tells apart; below it nothing can be tested
     specificity: float = Field(default=0.90, gt=0, lt=1)  # on validation, where the threshold is chosen
     positive: tuple[str, ...] = ()
     draws: int = Field(default=2000, ge=200, le=100_000)  # of the bootstrap
@@ -203,7 +206,9 @@ class RunSpec(_Frozen):
             raise ValueError(f"this run trains no arm “{wanted}” that could be the candidate")
         if unknown := [label for label in self.analysis.positive if label not in self.study.task.labels]:
             raise ValueError(f"“{unknown[0]}” is not one of the study's labels")
-        some = 0 < len(set(self.analysis.positive)) < len(self.study.task.labels)
+        if len(set(self.analysis.positive)) < len(self.analysis.positive):
+            raise ValueError("each positive label is named once")
+        some = 0 < len(self.analysis.positive) < len(self.study.task.labels)
         if self.analysis.endpoint == POSITIVE and not some:
             raise ValueError(f"“{POSITIVE}” needs some of the labels as positive, and not all of them")
         return self

@@ -44,7 +44,7 @@ class Results:
         )
         probabilities = predict_probabilities(algorithm, torch.from_numpy(test.x))
         self.files[arm] = {"round": number, "personal_sha256": sha256}
-        self.cells[arm] = measure(probabilities, test.y, cutoff)
+        self.cells[arm] = measure(probabilities, test.y, cutoff, endpoint=self._spec.analysis.endpoint)
         self.sums[arm] = tested_sums(probabilities, test.y)
         self._validated[arm] = seen.argmax(axis=1).astype(np.int64)
         self._tested[arm] = probabilities.argmax(axis=1).astype(np.int64)

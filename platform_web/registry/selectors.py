@@ -99,6 +99,13 @@ class BenefitRow:
         return next((str(name) for name in found if name), DEFAULT_METRIC)
 
     @property
+    def fewest(self) -> tuple[str, int] | None:
+        """The class with the fewest test groups and their number: by it the site can be tested or not."""
+        counts = (model.difference.get("groups") for model in self.models.values() if model.difference)
+        groups: dict[str, int] = next((found for found in counts if found), {})
+        return min(groups.items(), key=lambda item: item[1], default=None)
+
+    @property
     def cells(self) -> list[BenefitCell]:
         return [BenefitCell(arm, self.models.get(arm), self.metric, self.summary) for arm in Arm]
 

@@ -43,8 +43,10 @@ class AnalysisFields(forms.Form):
         required=False,
         min_value=0.1,
         max_value=49,
+        step_size=0.1,
         initial=2,
-        help_text=_("A loss smaller than this counts as no harm."),
+        help_text=_("A loss smaller than this counts as no harm. 0.1 to 49, in steps of 0.1."),
+        error_messages={"invalid": _("The margin is a number of percentage points, such as 2.")},
     )
     analysis_positive = NamesField(
         label=_("Positive labels"),
@@ -83,7 +85,7 @@ class AnalysisFields(forms.Form):
             self.add_error("analysis_candidate", _t("A run of this algorithm trains no such model."))
         if self.errors:
             return
-        margin = {} if given["margin"] is None else {"margin": given["margin"] / 100}
+        margin = {} if given["margin"] is None else {"margin": round(given["margin"] / 100, 6)}
         values["analysis"] = AnalysisSpec(
             endpoint=given["endpoint"] or "balanced_accuracy",
             candidate=given["candidate"] or None,

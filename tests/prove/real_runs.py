@@ -58,7 +58,7 @@ def _check_table(proof: Proof, name: str, seeds: int, figures: dict[str, Any]) -
     sites = len(STUDIES[name]().sites)
     found = figures["algorithms"]
     cells = [
-        row["cells"][arm]["balanced_accuracy"]
+        row["cells"][arm][figures["endpoint"]]
         for result in found.values()
         for row in result["sites"].values()
         for arm in ARMS

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from fl_jobs import catalog
+from fl_jobs.packaging.spec import NEGATIVE_CLASS, POSITIVE_CLASS
 from platform_web.accounts.models import Membership
 from platform_web.accounts.scope import role_of
 from platform_web.pages.navigation import Link, links_for
@@ -149,6 +150,13 @@ def measure(name: str) -> str:
         "log_loss": _("log loss"),
     }
     return words.get(name) or humanised(name)
+
+
+@register.filter
+def judged_class(name: str) -> str:
+    """A label as the study names it; in words what an endpoint makes of several."""
+    words = {NEGATIVE_CLASS: _("all other labels"), POSITIVE_CLASS: _("positive labels")}
+    return words.get(name, name)
 
 
 @register.filter

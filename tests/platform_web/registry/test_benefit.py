@@ -53,6 +53,7 @@ def test_the_page_says_it_in_words(client, run, dana):
         "A loss of 2 points or more is excluded at 2 of 4 sites.",
         "Of 2 sites nothing can be said:",
         "too few test patients or images at 1",
+        "fewest patients or images: 11 (malignant)",
         "figures kept by 1",
         "2 sites tested, corrected for their number (Holm)",
         "of the sites that share their figures",
@@ -66,6 +67,18 @@ def test_the_page_says_it_in_words(client, run, dana):
         assert words in page, words
     assert 'data-measured="site-a"' in page
     assert 'data-measured="site-d"' not in page
+
+
+def test_counts_are_of_what_the_endpoint_tells_apart(client, run, dana):
+    change(run, "site-a", groups={"all other labels": 628, "positive labels": 4})
+    SiteModel.objects.filter(version__run=run, site__name="site-a").exclude(version__arm="personal").update(
+        difference=None
+    )
+    assert "fewest patients or images: 4 (positive labels)" in page_of(client, dana, run)
+    client.cookies["django_language"] = "zh-hans"
+    page = page_of(client, dana, run)
+    assert "4（阳性标签）" in page
+    assert "positive labels" not in page
 
 
 def test_where_every_site_excludes_harm_it_is_said(client, run, dana):
@@ -119,6 +132,7 @@ def test_a_run_of_an_older_version_is_shown_as_before(client, run, dana):
     assert summarise(run, dana) is None
     page = page_of(client, dana, run)
     assert "benefit-summary" not in page
+    assert "run-analysis" not in page
     assert "helps" in page
     assert "cannot be tested here" in page
 

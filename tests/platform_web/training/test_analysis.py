@@ -24,6 +24,8 @@ def test_left_alone_the_analysis_is_the_usual_one(scientist, run_form):
     scientist.post("/runs/add/", run_form)
     spec = draft_spec(Run.objects.get())
     assert spec.analysis == AnalysisSpec()
+    Run.objects.update(analysis=None)  # as before the form asked
+    assert draft_spec(Run.objects.get()).canonical() == spec.canonical()
     page = scientist.get(f"/runs/{Run.objects.get().pk}/").content.decode()
     assert "Fixed before any test label was read." in page
 
@@ -43,6 +45,12 @@ def test_what_was_chosen_stands_in_the_specification_and_on_the_page(scientist, 
     assert "3.0 points" in page
 
 
+@pytest.mark.parametrize(("typed", "margin"), [(0.1, 0.001), (2, 0.02), (2.9, 0.029), (49, 0.49)])
+def test_a_margin_is_the_decimal_that_was_typed(scientist, run_form, typed, margin):
+    scientist.post("/runs/add/", run_form | {"analysis_margin": typed})
+    assert draft_spec(Run.objects.get()).analysis.margin == margin
+
+
 def test_a_run_from_before_there_was_an_analysis_has_the_usual_one(scientist, run_form):
     scientist.post("/runs/add/", run_form)
     Run.objects.update(analysis=None)
@@ -58,7 +66,10 @@ def test_a_run_from_before_there_was_an_analysis_has_the_usual_one(scientist, ru
         ({"analysis_candidate": "personal", "algorithm": "fedavg"}, "trains no such model"),
         ({"analysis_candidate": "global", "algorithm": "local_only"}, "trains no such model"),
         ({"analysis_margin": 0}, "greater than or equal to 0.1"),
-        ({"analysis_margin": "much"}, "Enter a number"),
+        ({"analysis_margin": 49.5}, "less than or equal to 49"),
+        ({"analysis_margin": 2.25}, "step size 0.1"),
+        ({"analysis_margin": "much"}, "number of percentage points"),
+        ({"analysis_margin": "nan"}, "number of percentage points"),
     ],
 )
 def test_what_does_not_fit_is_said_at_its_field(scientist, run_form, three_labels, changes, words):

@@ -2,8 +2,8 @@
 
 Zhang et al., "Eliminating Domain Bias for Federated Learning in Representation Space", NeurIPS 2023,
 arXiv:2311.14975. Deviations, on purpose: the one-off common mean is the exact mean over all cases at the
-end of that phase (the authors' moving average starts at zero and is scaled down on small sites); a site that joins
-late starts with the offset zero. Shape suffixes: B = batch, K = feature, C = class.
+end of that phase (the authors' moving average starts at zero and is scaled down on small sites); a site
+that joins late starts with the offset zero. Shape suffixes: B = batch, K = feature, C = class.
 """
 
 from collections.abc import Mapping

@@ -24,8 +24,11 @@ def site_device() -> torch.device:
         raise DeviceError(
             f"{VARIABLE} is “{wished[:40]}”. Set it to auto, cpu, cuda or cuda:N, then start the site again."
         )
-    count = torch.cuda.device_count() if wished != "cpu" and torch.cuda.is_available() else 0
-    if wished == "cpu" or (wished == "auto" and not count):
+    if wished == "cpu":
+        return CPU
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi numbers; CUDA: fastest first
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wished == "auto" and not count:
         return CPU
     number = int(match[1] or 0)
     if number >= count:

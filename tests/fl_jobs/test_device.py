@@ -1,10 +1,13 @@
 """A site computes where its operator says, and what leaves or stays is then as if it were the CPU."""
 
 import os
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_context import FLContext
 
 from fl_jobs import device
 from fl_jobs.algorithms.build import build_algorithm
@@ -13,7 +16,7 @@ from fl_jobs.catalog import MODELS
 from fl_jobs.device import CPU, VARIABLE, site_device
 from fl_jobs.errors import DeviceError
 from fl_jobs.evaluation import predict_probabilities
-from fl_jobs.flare.executor import _sentence
+from fl_jobs.flare import executor as door
 from fl_jobs.private_steps import PrivateSteps
 from fl_jobs.server_session import ServerSession
 from fl_jobs.site_session import SiteSession
@@ -55,6 +58,45 @@ def test_with_gpus_the_operator_chooses(two_gpus, monkeypatch, wished, found):
     assert site_device() == torch.device(found)
 
 
+def test_gpus_are_numbered_as_nvidia_smi_numbers_them(two_gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # so that it is put back after the test
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    monkeypatch.setenv(VARIABLE, "cuda:1")
+    site_device()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+@pytest.fixture
+def executor(tmp_path, monkeypatch):
+    spec, home = spec_of("fedavg"), tabular_home(tmp_path)
+    (home / "site.json").write_text("{}")
+    monkeypatch.setattr(door, "exit_with_parent", lambda: None)
+    monkeypatch.setattr(door, "find_site_home", lambda: home)
+    monkeypatch.setattr(door, "read_spec", lambda folder, digest: spec)
+    return door.ConsiliumExecutor("run", spec.digest(), 1)
+
+
+def start(executor):
+    context = MagicMock(FLContext)
+    context.get_identity_name.return_value = "a"
+    context.get_peer_context.return_value = None
+    context.get_engine().get_workspace().get_app_config_dir.return_value = "app"
+    executor.handle_event(EventType.START_RUN, context)
+
+
+def test_a_job_process_computes_where_the_operator_said(executor, two_gpus, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "cuda:1")
+    start(executor)
+    assert executor._session.device == torch.device("cuda:1")
+
+
+def test_a_job_process_without_the_chosen_gpu_takes_no_part(executor, no_gpu, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "cuda")
+    start(executor)
+    assert executor._session is None
+    assert "(DeviceError)" in executor._refusal
+
+
 @pytest.mark.parametrize("wished", ["gpu", "CUDA", "cuda:", "cuda:-1", "cuda:1,2", "mps", "0"])
 def test_a_word_that_names_no_device_gets_a_sentence(two_gpus, monkeypatch, wished):
     monkeypatch.setenv(VARIABLE, wished)
@@ -73,7 +115,7 @@ def test_a_gpu_on_a_machine_without_gets_a_sentence(no_gpu, monkeypatch, wished)
     monkeypatch.setenv(VARIABLE, wished)
     with pytest.raises(DeviceError, match=r"is 0\. Check the driver.*CONSILIUM_DEVICE=cpu") as caught:
         site_device()
-    assert "CONSILIUM" not in _sentence(caught.value)  # the portal hears that there is a reason, not which
+    assert "CONSILIUM" not in door._sentence(caught.value)  # the portal hears that, not why
 
 
 def test_on_a_gpu_steps_are_set_to_repeat(monkeypatch):

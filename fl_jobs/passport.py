@@ -22,7 +22,7 @@ from fl_jobs.algorithms.base import TRAIN, PersonalAlgorithm
 from fl_jobs.algorithms.build import build_algorithm
 from fl_jobs.data import DataPart, load_part, text_encoder
 from fl_jobs.device import CPU, site_device
-from fl_jobs.errors import FLJobError, SpecError
+from fl_jobs.errors import FLJobError, SharedStateError, SpecError
 from fl_jobs.evaluation import measure, predict_probabilities
 from fl_jobs.messages import TensorMap
 from fl_jobs.packaging.spec import MAX_SPEC_BYTES, RunSpec, parse_spec
@@ -69,6 +69,7 @@ def few_label_curve(
     """
     if not shared:
         raise SpecError("This model shares nothing; a new site has nothing to begin with.")
+    _check_shared(spec, shared)
     arm, found = spec.arms()[-1], []
     for k in sorted({count for count in counts if 0 <= count <= len(train.y)}):
         draws = range(repeats if k else 1)
@@ -83,6 +84,17 @@ def few_label_curve(
         own = (float(local.mean()), float(local.std())) if k else (None, None)
         found.append(Point(k, len(draws), float(personal.mean()), float(personal.std()), *own))
     return found
+
+
+def _check_shared(spec: RunSpec, shared: TensorMap) -> None:
+    model = build_algorithm(spec, spec.arms()[-1], shapes_only=True)
+    expected = {name: tuple(value.shape) for name, value in model.shared_state().items()}
+    if {name: value.shape for name, value in shared.items()} != expected:
+        raise SharedStateError(
+            "The shared part does not belong to this run specification. Take both from one version."
+        )
+    if not all(np.isfinite(value).all() for value in shared.values()):
+        raise SharedStateError("The shared part holds a number that is not finite. Take another version.")
 
 
 def _scores(
@@ -142,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         points = _measure(options)
     except FLJobError as error:
-        Console(stderr=True, highlight=False).print(error, soft_wrap=True)
+        Console(stderr=True, highlight=False, markup=False, emoji=False).print(error, soft_wrap=True)
         return 2
     table = Table("labelled cases", "personal (shared part frozen)", "local only")
     for point in points:
@@ -154,15 +166,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> list[Point]:
     home: Path = options.home
+    if options.repeats < 1 or min(options.counts) < 0:
+        raise SpecError("Draw at least once for each number, and choose numbers of cases from 0 up.")
     spec, weights = _read_spec(options.spec), home / WEIGHTS_FOLDER
     folder, encode = home / "data" / spec.study.dataset, text_encoder(spec, weights)
     train, test = (
         load_part(folder, home / "registered", name, spec.study.task, encode) for name in (TRAIN, "test")
     )
-    shared, repeats = read_tensors(options.shared), max(options.repeats, 1)
+    if min(options.counts) > len(train.y):
+        raise SpecError(f"The site has {len(train.y)} labelled cases to train with. Choose smaller --counts.")
     return few_label_curve(
-        spec, shared, train, test, counts=options.counts, repeats=repeats, weights=weights,
-        device=site_device(),
+        spec, read_tensors(options.shared), train, test, counts=options.counts, repeats=options.repeats,
+        weights=weights, device=site_device(),
     )  # fmt: skip
 
 

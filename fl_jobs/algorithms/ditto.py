@@ -33,11 +33,21 @@ class Ditto(PersonalAlgorithm):
         return (Stage(OWN), Stage(TRAIN))
 
     def param_groups(self, stage: str) -> list[dict[str, Any]]:
-        common = trainable(self.base, self.head)
         if stage != OWN:
-            return [{"params": common}]
-        own = trainable(self.own_base, self.own_head)
-        return [{"params": own, "pull": self.hyper_parameters["own_pull"], "towards": common}]
+            return [{"params": trainable(self.base, self.head)}]
+        both = zip(
+            (*self.own_base.parameters(), *self.own_head.parameters()),
+            (*self.base.parameters(), *self.head.parameters()),
+            strict=True,
+        )
+        pairs = [(own, common) for own, common in both if own.requires_grad]  # the common one may be frozen
+        return [
+            {
+                "params": [own for own, _ in pairs],
+                "pull": self.hyper_parameters["own_pull"],
+                "towards": [common for _, common in pairs],
+            }
+        ]
 
     def end_round(self, batches: Batches) -> None:
         del batches

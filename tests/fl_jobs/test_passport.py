@@ -5,6 +5,7 @@ import pytest
 
 from fl_jobs.aggregation import gather
 from fl_jobs.algorithms.build import build_algorithm
+from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.data import load_part
 from fl_jobs.errors import SharedStateError, SpecError
 from fl_jobs.passport import few_label_curve, main
@@ -93,10 +94,40 @@ def test_few_cases_already_show_every_label(spec, shared, new_site):
 
 
 def test_a_model_that_does_not_fit_is_refused(spec, shared, new_site):
-    with pytest.raises(SharedStateError, match="does not fit"):
+    with pytest.raises(SharedStateError, match="does not belong to this run"):
         few_label_curve(spec, {"base.x": np.zeros(2, np.float32)}, *parts(spec, new_site))
     with pytest.raises(SpecError, match="shares nothing"):
         few_label_curve(spec, {}, *parts(spec, new_site))
+
+
+def test_numbers_that_are_not_finite_are_refused(spec, shared, new_site):
+    with pytest.raises(SharedStateError, match="not finite"):
+        few_label_curve(spec, {n: v * np.nan for n, v in shared.items()}, *parts(spec, new_site), counts=(0,))
+
+
+@pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"local_only"}))
+def test_every_algorithm_gives_a_new_site_a_curve(new_site, algorithm):
+    spec = make_spec(algorithm, rounds=1)
+    model = build_algorithm(spec, spec.arms()[-1])
+    common = {name: value.numpy().copy() for name, value in model.shared_state().items()}
+    points = few_label_curve(spec, common, *parts(spec, new_site), counts=(0, 4), repeats=1)
+    assert [point.k for point in points] == [0, 4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--counts", "-5"], "from 0 up"),
+        (["--counts", "5000", "9000"], "Choose smaller --counts"),
+        (["--repeats", "0"], "at least once"),
+    ],
+)
+def test_a_table_without_a_row_is_refused(spec, shared, new_site, tmp_path, capsys, arguments, words):
+    (tmp_path / "run_spec.json").write_bytes(spec.canonical())
+    write_tensors(tmp_path / "shared.safetensors", shared)
+    files = ["--spec", str(tmp_path / "run_spec.json"), "--shared", str(tmp_path / "shared.safetensors")]
+    assert main(["--home", str(new_site), *files, *arguments]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_the_command_prints_the_table(spec, shared, new_site, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """FedBN: FedAvg, but every site keeps its own normalisation layers.
 
 Li et al., "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization", ICLR 2021,
-arXiv:2102.07623, algorithm 1. Deviation: group, layer and instance normalisation stay at the site as well,
+arXiv:2102.07623. Deviation: group, layer and instance normalisation stay at the site as well,
 because our networks use those instead of batch normalisation.
 """
 

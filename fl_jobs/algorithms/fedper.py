@@ -1,6 +1,6 @@
 """FedPer: a common base under each site's own head, trained together.
 
-Arivazhagan et al., "Federated Learning with Personalization Layers", 2019, arXiv:1912.00818, algorithm 1.
+Arivazhagan et al., "Federated Learning with Personalization Layers", 2019, arXiv:1912.00818.
 The personalisation layers are the head here.
 """
 

@@ -102,8 +102,8 @@ def influence(
 ) -> tuple[Floats, Floats]:
     """Per group: its share of the endpoint (sums to it), and its linearised deviation (for a standard error).
 
-    The endpoint is a mean of ratios Σ right ÷ Σ cases; the delta method (Efron & Tibshirani 1993, section
-    21.5) gives a group the deviation Σ_c (right_c − rate_c × cases_c) ÷ Σ cases_c ÷ number of classes.
+    The endpoint is a mean of ratios Σ right ÷ Σ cases; the delta method (Efron & Tibshirani 1993, chapter
+    21) gives a group the deviation Σ_c (right_c − rate_c × cases_c) ÷ Σ cases_c ÷ number of classes.
     """
     if endpoint == "accuracy":
         cases_GC, right_GC = (part.sum(axis=1, keepdims=True) for part in (cases_GC, right_GC))

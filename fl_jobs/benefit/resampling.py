@@ -2,7 +2,7 @@
 
 Suffixes: G = group, U = unit that is drawn (groups that count alike), C = class, R = draw.
 
-Interval: percentile bootstrap of whole groups (Efron & Tibshirani 1993, chapters 13 and 16), drawn within the
+Interval: percentile bootstrap of whole groups (Efron & Tibshirani 1993, chapter 13), drawn within the
 strata of the groups' most frequent label. Where arms differ in a few groups only (or in none) the plain
 bootstrap has too little spread: 40 patients without one difference would "prove" a difference of exactly
 zero. So each stratum gets two further units before it is drawn, as Agresti & Min (Statistics in Medicine 24,

@@ -6,6 +6,7 @@ of ``transformers``: its digest is SHA-256 over the canonical JSON of its three 
 """
 
 import hashlib
+import stat
 import sys
 from pathlib import Path
 
@@ -49,9 +50,16 @@ def read_checkpoint(folder: Path, weights: str) -> dict[str, bytes]:
 
 def digest_path(path: Path) -> str:
     """The digest by which a specification names a file or a checkpoint's folder. Raises ModelFileError."""
-    if path.is_dir():
+    if _is_folder(path):
         return _folder_digest(_read_folder(path))
     return hashlib.sha256(_read(path, MAX_WEIGHTS_BYTES)).hexdigest()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long, a folder without rights: reading it says which
+        return False
 
 
 def _read_folder(path: Path) -> dict[str, bytes]:
@@ -67,7 +75,10 @@ def _folder_digest(files: dict[str, bytes]) -> str:
 def _read(path: Path, limit: int) -> bytes:
     """At most ``limit`` bytes, looked at before they are read: the file may be anything."""
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelFileError(f"{path} is not a file. Put the file there.")
+        size = status.st_size
         if size > limit:
             raise ModelFileError(f"{path} has {size} bytes; {limit} are allowed. Choose a smaller model.")
         with path.open("rb") as file:
@@ -96,7 +107,7 @@ def main() -> int:
         sys.stdout.write(f"{digest_path(path)}  {path.name}\n")
     except FLJobError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return 2
     return 0
 
 

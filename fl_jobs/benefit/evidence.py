@@ -17,6 +17,7 @@ from fl_jobs.errors import DataError
 from fl_jobs.packaging.spec import RunSpec, canonical_json
 
 EVIDENCE = "test_answers.json"
+MAX_CASES = 2**31  # of one group
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,28 @@ def read_evidence(path: Path) -> Evidence:
         groups_G = np.array(stored["groups"], dtype=np.str_)
         answers = Answers(groups_G, np.array(stored["cases"], dtype=np.float64), right_GC)
         found = Evidence(str(stored["site"]), spec, answers)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} holds no test answers of a run. Name a {EVIDENCE} of a run folder."
         ) from error
     shapes = {part.shape for part in (answers.cases_GC, *right_GC.values())}
-    if shapes != {(len(groups_G), len(spec.judged_classes()))} or "local" not in right_GC:
+    fits = shapes == {(len(groups_G), len(spec.judged_classes()))} and "local" in right_GC
+    if not fits or not _are_counts(answers):
         raise DataError(f"{path}: its tables do not belong together. Take the file from the site again.")
     return found
+
+
+def _are_counts(answers: Answers) -> bool:
+    """Every group has cases, none more right answers than cases (NaN is neither), and stands there once."""
+    cases_GC, groups = answers.cases_GC, answers.groups_G.tolist()
+    usable = bool(((cases_GC >= 0) & (cases_GC <= MAX_CASES)).all()) and len(set(groups)) == len(groups)
+    return (
+        usable
+        and bool(cases_GC.any(axis=1).all())
+        and all(
+            bool(((right_GC >= 0) & (right_GC <= cases_GC)).all()) for right_GC in answers.right_GC.values()
+        )
+    )
 
 
 def judge_seeds(runs: Sequence[Evidence]) -> dict[str, dict[str, Difference]]:
@@ -71,6 +86,8 @@ def judge_seeds(runs: Sequence[Evidence]) -> dict[str, dict[str, Difference]]:
     fixed = {canonical_json(run.spec.model_dump(mode="json", exclude={"seed"})) for run in runs}
     if len(fixed) != 1:
         raise DataError("The runs differ in more than their seed; they are no repeats of one analysis.")
+    if runs[0].spec.candidate() not in set.intersection(*(set(run.answers.right_GC) for run in runs)):
+        raise DataError("A file lacks the arm to judge beside local-only. Name federated runs.")
     found: dict[str, dict[str, Difference]] = {}
     for site in sorted({run.site for run in runs}):
         mine = [run for run in runs if run.site == site]

@@ -85,7 +85,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"There is no readable {MANIFEST} in {folder}. Write one beside the data.") from error
     try:
         json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}). Correct it.") from error
     try:
         return Manifest.model_validate_json(data)

@@ -9,6 +9,7 @@ data/<dataset>/manifest.json. What cannot be used is said in one sentence, with 
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -30,8 +31,9 @@ ARMS: tuple[Arm, ...] = ("local", "global", "personal")
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)  # names may hold brackets
     try:
+        _check(options)
         with tempfile.TemporaryDirectory(prefix="simulate-") as scratch:
             act = _choose if options.choose else _simulate
             act(options, Path(scratch), console)
@@ -41,8 +43,23 @@ def main(arguments: list[str] | None = None) -> int:
     except FLJobError as error:
         return _refuse(console, str(error))
     except OSError as error:
-        return _refuse(console, f"{error.filename}: {error.strerror}. Choose another place with --out.")
+        return _refuse(console, f"{error.filename or error}: {error.strerror}. Choose another place.")
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse before hours of work what could only fail after them. Raises SpecError."""
+    if options.seeds < 1:
+        raise SpecError(f"--seeds is {options.seeds}; choose at least one.")
+    if options.choose and (options.arms or options.fraction != 1.0):
+        raise SpecError("With --choose every site trains every arm. Leave --arms and --fraction out.")
+    if options.choose and options.algorithm == "local_only":
+        raise SpecError("A run of local-only leaves nothing to choose. Choose another --algorithm.")
+    nearest: Path = options.out
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise SpecError(f"{nearest} is not a folder that can be written to. Choose another place with --out.")
 
 
 def _simulate(options: argparse.Namespace, scratch: Path, console: Console) -> None:
@@ -86,16 +103,16 @@ def _play(options: argparse.Namespace, scratch: Path, console: Console) -> list[
         fraction=options.fraction, every=options.every, stacked=options.stacked,
         memory_bytes=options.memory * 2**20,
     )  # fmt: skip
+    specs = [_spec(options, source, options.seed + place) for place in range(options.seeds)]
     rows: list[Row] = []
     with _progress(console) as progress:
         task = progress.add_task("rounds", total=options.rounds * options.seeds)
-        for seed in range(options.seed, options.seed + options.seeds):
-            spec = _spec(options, source, seed)
-            simulation = Simulation(spec, source, scratch / str(seed), played)
+        for spec in specs:
+            simulation = Simulation(spec, source, scratch / str(spec.seed), played)
             for row in simulation.rows(on_round=lambda _number: progress.advance(task)):
                 rows.append(row)
                 if row.test_accuracy is not None:
-                    progress.update(task, description=f"seed {seed}, {row.arm}: {row.test_accuracy:.1%}")
+                    progress.update(task, description=f"seed {spec.seed}, {row.arm}: {row.test_accuracy:.1%}")
     return rows
 
 

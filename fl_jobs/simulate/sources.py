@@ -5,7 +5,9 @@ and y_test. Its numbers are taken as they are: PFLlib has no scaling per site, s
 """
 
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +21,14 @@ from pydantic import ValidationError
 from fl_jobs.data import DataPart, TextEncoder, load_part, register
 from fl_jobs.data.manifest import MANIFEST, Manifest, read_manifest
 from fl_jobs.data.tables import PARTS
-from fl_jobs.errors import DataError
+from fl_jobs.errors import DataError, SpecError
 from fl_jobs.packaging.spec import TaskSpec
 
 MAX_FILE_BYTES = 4 * 2**30
 MAX_CLASSES = 200
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IMAGES, TABLES = 4, 2  # dimensions of x
+LARGEST = 1e30  # of an input, as in a table
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class PartitionFolder:
     standardised = False
 
     def __init__(self, folder: Path, *, validation: float = 0.0, seed: int = 0) -> None:
+        if not 0.0 <= validation < 1.0:
+            raise SpecError(
+                f"The share held out for validation is {validation}; choose one from 0 to below 1."
+            )
         _read_meta(folder / "meta.json")
         self._paths = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("client_*.npz"))}
         if not self._paths:
@@ -75,8 +82,6 @@ class PartitionFolder:
         del encode
         path = self._paths[site]
         x_train, y_train, x_test, y_test = _read_arrays(path)
-        for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
-            _check_cases(f"{path.name}, {part}", x, y)
         count = round(len(y_train) * self._validation)
         if len(y_train) - count < 1:
             raise DataError(f"{path.name} has no training case left. Cut off a smaller share.")
@@ -92,8 +97,7 @@ class PartitionFolder:
         for path in self._paths.values():
             x_train, y_train, x_test, y_test = _read_arrays(path)
             shapes |= {x.shape[1:]: path.name for x in (x_train, x_test)}
-            _check_cases(f"{path.name}, train", x_train, y_train)
-            classes = max(classes, *(int(y.max(initial=0)) + 1 for y in (y_train, y_test)))
+            classes = max(classes, *(int(y.max()) + 1 for y in (y_train, y_test)))
         if len(shapes) > 1:
             raise DataError(f"{' and '.join(shapes.values())} hold inputs of different shapes. Correct one.")
         labels = tuple(str(number) for number in range(max(classes, 2)))
@@ -119,6 +123,7 @@ class SiteFolders:
     standardised = True
 
     def __init__(self, root: Path, scratch: Path, *, dataset: str = "", size: int = 64) -> None:
+        _check_readable(root)
         found = sorted(root.glob(f"*/data/{dataset or '*'}/{MANIFEST}"))
         if not found:
             raise DataError(
@@ -133,11 +138,13 @@ class SiteFolders:
         manifests = {site: read_manifest(self.folders[site]) for site in self.sites}
         self.task = _task_of(manifests, size)
         for site, folder in self.folders.items():
-            register(folder, self.registered(site))
+            with _of_site(site):
+                register(folder, self.registered(site))
 
     def read(self, site: str, encode: TextEncoder) -> SiteParts:
         folder, registered = self.folders[site], self.registered(site)
-        return SiteParts(*(load_part(folder, registered, part, self.task, encode) for part in PARTS))
+        with _of_site(site):
+            return SiteParts(*(load_part(folder, registered, part, self.task, encode) for part in PARTS))
 
     def registered(self, site: str) -> Path:
         """Where the registration of the site's data set lies."""
@@ -155,11 +162,21 @@ def open_source(
     return SiteFolders(folder, scratch, dataset=dataset, size=size)
 
 
+def _check_readable(root: Path) -> None:
+    """A search passes folders without rights over, and the run would lack a site without a word."""
+    for folder in (*root.glob("*"), *root.glob("*/data"), *root.glob("*/data/*")):
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            raise DataError(f"{folder} cannot be read. Ask for the right to, or move it out of {root}.")
+
+
 def _task_of(manifests: dict[str, Manifest], size: int) -> TaskSpec:
     first = next(iter(manifests.values()))
     for site, manifest in manifests.items():
         if (manifest.kind, manifest.features) != (first.kind, first.features):
-            raise DataError(f"Site {site} has other columns or another kind of data than the first one.")
+            raise DataError(
+                f"Site {site} has other columns or another kind of data than site {next(iter(manifests))}. "
+                "Name the same “features” in the same order in both manifests."
+            )
     labels = tuple(dict.fromkeys(label for manifest in manifests.values() for label in manifest.labels))
     if first.kind == "image":
         return TaskSpec(kind="image", labels=labels, height=size, width=size)
@@ -170,12 +187,16 @@ def _read_meta(path: Path) -> None:
     """A partition says how it was made; only that it is JSON is asked here."""
     try:
         json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is missing or not JSON. A partition says there how it was made.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is missing or not JSON. A partition says there how it was made; write it again."
+        ) from error
 
 
 def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[np.int64]]:
-    if path.stat().st_size > MAX_FILE_BYTES:
+    with _explained(path):
+        size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
         raise DataError(f"{path.name} is larger than 4 GiB. Divide it.")
     with _explained(path), path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
         if missing := [name for name in ARRAYS if name not in arrays]:
@@ -186,29 +207,42 @@ def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[A
             raise DataError(
                 f"{path.name}: labels are not a list of whole numbers. Write the partition again."
             )
+    for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
+        _check_cases(f"{path.name}, {part}", x, y)
     return x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64)
+
+
+@contextmanager
+def _of_site(site: str) -> Iterator[None]:
+    """Sites have files of the same names; a refusal says whose it is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"Site {site}: {error}") from error
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         what = type(error).__name__
         raise DataError(
             f"{path.name} cannot be read as npz without pickles ({what}). Write it again."
         ) from error
 
 
-def _check_cases(where: str, x: NDArray[Any], y: NDArray[np.int64]) -> None:
+def _check_cases(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
+    if x.ndim not in (IMAGES, TABLES) or x.dtype.kind not in "fiu":
+        raise DataError(
+            f"{where}: inputs are neither images nor a table of numbers. Write the partition again."
+        )
     if len(x) != len(y) or not len(y):
         raise DataError(f"{where}: {len(x)} inputs and {len(y)} labels. Write the partition again.")
-    if x.ndim not in (IMAGES, TABLES) or x.dtype.kind not in "fiu":
-        raise DataError(f"{where}: inputs are neither images nor a table of numbers.")
     if y.min() < 0 or y.max() >= MAX_CLASSES:
-        raise DataError(f"{where}: labels must lie between 0 and {MAX_CLASSES - 1}.")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise DataError(f"{where}: an input is not a finite number.")
+        raise DataError(f"{where}: labels must lie between 0 and {MAX_CLASSES - 1}. Number them again.")
+    if x.dtype.kind == "f" and not (np.abs(x) <= LARGEST).all():  # nor is NaN
+        raise DataError(f"{where}: an input is not a number of usable size. Correct or remove the case.")
 
 
 def _part(x: NDArray[Any], y: NDArray[np.int64]) -> DataPart:

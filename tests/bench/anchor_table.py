@@ -32,6 +32,27 @@ def as_markdown(rows):
     return "\n".join(lines)
 
 
+def main(arguments):
+    if len(arguments) != 1:
+        return refuse("Use: python -m tests.bench.anchor_table ROWS, a file of tests.bench.anchors --keep")
+    path = Path(arguments[0])
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        table = as_markdown([json.loads(line) for line in lines])
+    except OSError as error:
+        return refuse(f"{path} cannot be read ({error.strerror}). Name the file that --keep wrote.")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return refuse(f"{path} holds a line that is no row ({error!r}). Remove it, or measure again.")
+    if not lines:
+        return refuse(f"{path} has no row. Measure with tests.bench.anchors --keep.")
+    print(table)
+    return 0
+
+
+def refuse(sentence):
+    print(sentence, file=sys.stderr)
+    return 2
+
+
 if __name__ == "__main__":
-    kept = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
-    print(as_markdown([json.loads(line) for line in kept]))
+    sys.exit(main(sys.argv[1:]))

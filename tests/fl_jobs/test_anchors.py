@@ -1,7 +1,10 @@
 """What the anchors' intervals show, and what they do not."""
 
+import json
+
 import pytest
 
+from tests.bench.anchor_table import main
 from tests.bench.anchors import ratios, shown, verdicts
 from tests.bench.kept_rows import KeptRows
 
@@ -58,3 +61,18 @@ def test_rows_are_kept_for_the_code_that_measured_them(tmp_path):
     KeptRows(path, "one").add({"seed": 5})
     assert [row["seed"] for row in KeptRows(path, "one").rows] == [0, 5]
     assert KeptRows(path, "").rows == KeptRows(None, "one").rows == []
+
+
+def test_a_file_of_rows_becomes_a_table(tmp_path, capsys):
+    (tmp_path / "rows").write_text(json.dumps(row(0, 0.9, 0.8)) + "\n")
+    assert main([str(tmp_path / "rows")]) == 0
+    assert "| p | a | 1 | 90.00% / 80.00% |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", [None, "", "rubbish", "[1]", '{"a": 1}', "3", "[" * 100_000])
+def test_what_holds_no_rows_is_refused_in_one_sentence(tmp_path, capsys, text):
+    if text is not None:
+        (tmp_path / "rows").write_text(text)
+    assert main([str(tmp_path / "rows")]) == 2
+    assert main([]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2

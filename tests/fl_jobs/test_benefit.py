@@ -210,3 +210,35 @@ def test_what_is_no_repeat_is_refused(tmp_path, capsys):
     (tmp_path / "y.json").write_text(json.dumps(torn))
     with pytest.raises(DataError, match="do not belong together"):
         read_evidence(tmp_path / "y.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("cases", lambda table: [[-1.0, -1.0] for _ in table]),
+        ("cases", lambda table: [[0.0, 0.0] for _ in table]),
+        ("cases", lambda table: [[float("nan"), 1.0] for _ in table]),
+        ("cases", lambda table: [[1e308, 1e308] for _ in table]),
+        ("groups", lambda groups: [groups[0]] * len(groups)),
+        ("right", lambda right: right | {"personal": [[9.0, 9.0] for _ in right["personal"]]}),
+        ("right", lambda right: right | {"personal": [[float("inf"), 0.0] for _ in right["personal"]]}),
+    ],
+)
+def test_figures_that_count_no_cases_give_no_verdict(tmp_path, capsys, name, change):
+    stored = json.loads(evidence("a", 1).encode())
+    stored[name] = change(stored[name])
+    (tmp_path / "x.json").write_text(json.dumps(stored))
+    assert main([str(tmp_path / "x.json")]) == 2
+    assert "do not belong together" in capsys.readouterr().err
+
+
+def test_a_file_without_the_arm_to_judge_or_nested_without_end_is_refused(tmp_path, capsys):
+    stored = json.loads(evidence("a", 1).encode())
+    del stored["right"]["personal"]
+    (tmp_path / "x.json").write_text(json.dumps(stored))
+    (tmp_path / "y.json").write_text("[" * 100_000)
+    for name, words in (("x.json", "lacks the arm"), ("y.json", "holds no test answers")):
+        assert main([str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert len(said.splitlines()) == 1

@@ -128,8 +128,13 @@ def test_the_command_writes_a_table_and_a_plot(tmp_path, capsys):
         (["--algorithm", "magic"], "There is no algorithm “magic”"),
         (["--algorithm", "fedavg", "--arms", "personal"], "has no arm “personal”"),
         (["--model", "image_cnn"], "does not fit tabular tasks"),
-        (["--validation", "1"], "no training case left"),
+        (["--validation", "1"], "choose one from 0 to below 1"),
+        (["--validation", "0.99"], "no training case left"),
         (["--every", "0"], "Measure at least"),
+        (["--seeds", "0"], "--seeds is 0; choose at least one"),
+        (["--algorithm", "[/b] [red]x"], "There is no algorithm “[/b] [red]x”"),
+        (["--choose", "3", "--arms", "local"], "Leave --arms and --fraction out"),
+        (["--choose", "3", "--algorithm", "local_only"], "nothing to choose"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(tmp_path, capsys, arguments, sentence):
@@ -144,8 +149,11 @@ def test_what_cannot_be_used_is_said_in_one_sentence(tmp_path, capsys, arguments
 def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys):
     folder = write_partition(tmp_path / "p", shape=(9,))
     (tmp_path / "file").write_text("")
-    assert main([str(folder), "--rounds", "1", "--out", str(tmp_path / "file" / "out")]) == 2
-    assert "--out" in capsys.readouterr().err
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        assert main([str(folder), "--rounds", "1", "--out", str(out)]) == 2
+        said = capsys.readouterr().err
+        assert "--out" in said
+        assert "seed" not in said  # said before anything is played
 
 
 def test_an_unknown_share_is_refused():

@@ -1,6 +1,7 @@
 """Files of trained weights: which are taken, which are refused, and who needs them."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -147,5 +148,12 @@ def test_the_program_prints_what_a_specification_takes(tmp_path):
         [sys.executable, "-m", "fl_jobs.weights", str(tmp_path / "none")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert "cannot be read" in missing.stderr
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in ((tmp_path / "pipe", "is not a file"), (tmp_path / ("a" * 300), "cannot be read")):
+        with pytest.raises(ModelFileError, match=words):
+            digest_path(path)

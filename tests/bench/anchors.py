@@ -94,7 +94,7 @@ def cells(options):
         for method in METHODS:
             tagged = {one["seed"]: one for one in known if one["tag"] == method.tag}
             if tagged and (not options.only or method.tag in options.only):
-                for seed in range(options.seeds):
+                for seed in range(options.seeds * method.seeds):
                     yield partition, method, seed, tagged.get(seed)
 
 
@@ -107,7 +107,9 @@ def cell(partition, method, seed, stored, options):
         peer = None
         if options.pfllib:
             peer = theirs(options.pfllib, partition, method, rounds=rounds, seed=seed, weights=weights)
-    honest = None if options.no_honest else ours(partition, method, rounds=rounds, seed=seed, validation=0.2)
+    honest = None
+    if options.honest is None or seed < options.honest:
+        honest = ours(partition, method, rounds=rounds, seed=seed, validation=0.2)
     row = {"partition": partition.name, "algorithm": method.tag, "seed": seed, "side_by_side": bool(peer)}
     if peer is None and stored is not None and rounds == ROUNDS[network]:
         peer = {
@@ -224,7 +226,7 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=int, default=0, help="default: digits 50, mnist3k 20")
     parser.add_argument("--only", nargs="*", default=[], help="tags, as in anchor_results.json")
     parser.add_argument("--partitions", nargs="*", default=[])
-    parser.add_argument("--no-honest", action="store_true", help="leave out the second, honest protocol")
+    parser.add_argument("--honest", type=int, help="seeds with the second, honest protocol; default: all")
     parser.add_argument("--small", action="store_true", help="two methods, one partition, one seed, 6 rounds")
     options = parser.parse_args(arguments)
     if options.small:

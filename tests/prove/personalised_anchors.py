@@ -26,7 +26,8 @@ def anchors(proof: Proof, *, full: bool) -> None:
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
     jobs = os.environ.get("CONSILIUM_JOBS", "1")
-    campaign = ["--seeds", "5" if checkout else "3", "--jobs", jobs, "--keep", str(FOLDER / "anchors.jsonl")]
+    campaign = ["--seeds", "5" if checkout else "3", "--jobs", jobs, "--honest", "3", "--keep"]
+    campaign.append(str(FOLDER / "anchors.jsonl"))
     size = campaign if full else ["--small"]
     rows = bench("anchors", *size, *(["--pfllib", checkout] if checkout else []))
     for line in verdicts(rows):

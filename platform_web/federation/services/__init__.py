@@ -1,0 +1,41 @@
+"""Changes to sites, kits and certificates. Each public function is one transaction and one audit entry."""
+
+from platform_web.federation.services.agents import (
+    prune_nonces,
+    record_heartbeat,
+    use_nonce,
+)
+from platform_web.federation.services.certificates import (
+    Enrolment,
+    enrol_site,
+)
+from platform_web.federation.services.kits import (
+    Invitation,
+    hand_out_kit,
+    issue_kit,
+    record_kit_built,
+    record_kit_failed,
+)
+from platform_web.federation.services.sites import (
+    invite_site,
+    record_flare_seen,
+    resume_site,
+    suspend_site,
+)
+
+__all__ = [
+    "Enrolment",
+    "Invitation",
+    "enrol_site",
+    "hand_out_kit",
+    "invite_site",
+    "issue_kit",
+    "prune_nonces",
+    "record_flare_seen",
+    "record_heartbeat",
+    "record_kit_built",
+    "record_kit_failed",
+    "resume_site",
+    "suspend_site",
+    "use_nonce",
+]

@@ -1,0 +1,99 @@
+"""Sites: invited with their first kit, suspended, resumed, seen."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from platform_web.audit import services as audit
+from platform_web.federation import authority
+from platform_web.federation.errors import (
+    FederationError,
+    SiteNameError,
+)
+from platform_web.federation.models import Site
+from platform_web.federation.names import check_site_name
+from platform_web.federation.services.kits import Invitation, new_kit
+
+
+@transaction.atomic
+def invite_site(*, actor: User, name: str, title: str, organisation: str, zone: str = "") -> Invitation:
+    """Add a site and promise its kit; the invitation holds the one-time link.
+
+    Raises SiteNameError for a malformed, reserved or taken name, FederationError for other fields.
+    """
+    check_site_name(name, authority.the_federation())
+    texts = [_clean(_("title"), title, 200), _clean(_("organisation"), organisation, 64)]
+    zone = _clean(_("zone"), zone, 64, required=False)
+    site, is_new = Site.objects.get_or_create(
+        name=name, defaults={"title": texts[0], "organisation": texts[1], "zone": zone}
+    )
+    if not is_new:
+        raise SiteNameError(_("There is a site called %(name)s already. Choose another.") % {"name": name})
+    invitation = new_kit(site, actor)
+    audit.record(
+        act="site.invited",
+        actor=actor,
+        site=name,
+        obj=[("site", name, ""), ("kit", str(invitation.kit.pk), "")],
+        data={"title": site.title, "organisation": site.organisation, "zone": zone},
+    )
+    return invitation
+
+
+@transaction.atomic
+def suspend_site(*, actor: User, site: Site, reason: str = "") -> None:
+    """Refuse the site's agent from now on. Raises FederationError when it is suspended already."""
+    if (
+        not Site.objects.filter(pk=site.pk)
+        .exclude(status=Site.Status.SUSPENDED)
+        .update(status=Site.Status.SUSPENDED)
+    ):
+        raise FederationError(_("%(site)s is suspended already.") % {"site": site.name})
+    audit.record(
+        act="site.suspended",
+        actor=actor,
+        site=site.name,
+        obj=[("site", site.name, "")],
+        data={"reason": reason},
+    )
+
+
+@transaction.atomic
+def resume_site(*, actor: User, site: Site, reason: str = "") -> None:
+    """Let a suspended site take part again. Raises FederationError when it is not suspended."""
+    has_certificate = site.certificates.filter(revoked_at__isnull=True).exists()
+    status = Site.Status.ENROLLED if has_certificate else Site.Status.INVITED
+    if not Site.objects.filter(pk=site.pk, status=Site.Status.SUSPENDED).update(status=status):
+        raise FederationError(_("%(site)s is not suspended.") % {"site": site.name})
+    audit.record(
+        act="site.resumed",
+        actor=actor,
+        site=site.name,
+        obj=[("site", site.name, "")],
+        data={"reason": reason},
+    )
+
+
+@transaction.atomic
+def record_flare_seen(*, names: Iterable[str], now: datetime) -> None:
+    """These sites are registered with the NVFlare server at this moment."""
+    Site.objects.filter(name__in=list(names)).update(flare_seen_at=now)
+
+
+def _clean(field: str, value: str, limit: int, *, required: bool = True) -> str:
+    """One line of text without control characters. Raises FederationError."""
+    value = " ".join(value.split())
+    if (
+        (required and not value)
+        or len(value.encode()) > limit * 3
+        or len(value) > limit
+        or not value.isprintable()
+    ):
+        raise FederationError(
+            _("The %(field)s must be one line of at most %(limit)d characters.")
+            % {"field": field, "limit": limit}
+        )
+    return value

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from site_kits.agent.enrolment import Identity, enrol, stored_identity
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
+from site_kits.agent.pruning import prune_job_folders, rotate_audit
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
@@ -29,6 +31,7 @@ from site_kits.translation import _
 log = logging.getLogger("consilium.site")
 
 _TICK_S = 0.25
+_TICKS_A_DAY = int(86_400 / _TICK_S)
 _STOP_GRACE_S = 6.0
 _CHILDREN = ("client", "inference")
 
@@ -146,6 +149,12 @@ class Agent:
                 self._board.problem(name, child.detail or None)
                 if ticks % 40 == 0:
                     child.cap_log()
+            if ticks % _TICKS_A_DAY == 1:
+                self._prune()
+
+    def _prune(self) -> None:
+        if removed := prune_job_folders(self.home, now=time.time()):
+            log.info(_("Removed the folders of %d training jobs that ended long ago."), len(removed))
 
     def _children(self) -> dict[str, Child]:
         common = {"home": self.home, "python": self.python, "record": self._record}
@@ -156,6 +165,7 @@ class Agent:
     def _client_command(self) -> list[str]:
         for stale in ("daemon_pid.fl", "pid.fl", "shutdown.fl"):  # of a client that was killed
             (self.home.flare / stale).unlink(missing_ok=True)
+        rotate_audit(self.home)
         return ["bash", str(self.home.flare / "startup" / "sub_start.sh"), "--once"]
 
     def _inference_command(self) -> list[str]:

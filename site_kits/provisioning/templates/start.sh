@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings this site up and keeps it up. Stop it with Ctrl-C. The one command of the kit.
-# With a word it does that instead: ./start.sh doctor | status | register | peers
+# With a word it does that instead: ./start.sh doctor | status | register | peers | service
 #
 # CONSILIUM_PYTHON        a Python >= 3.11 that already has consilium; nothing is installed then
 # CONSILIUM_DEVICE        where training runs: auto (default: a GPU with CUDA, else the processor), cpu,

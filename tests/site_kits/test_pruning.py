@@ -1,0 +1,57 @@
+"""What NVFlare leaves at a site: removed when it is old, kept when it is not a job's."""
+
+import os
+import time
+from uuid import uuid4
+
+from site_kits.agent import pruning
+from site_kits.site_home import SiteHome
+
+DAY_S = 86_400
+
+
+def aged(path, days):
+    for part in (*path.rglob("*"), path):
+        os.utime(part, (time.time() - days * DAY_S,) * 2, follow_symlinks=False)
+    return path
+
+
+def job_folder(home):
+    folder = home.flare / str(uuid4())
+    (folder / "app" / "config").mkdir(parents=True)
+    (folder / "log.txt").write_text("line\n")
+    return folder
+
+
+def test_only_folders_of_jobs_without_a_change_for_two_weeks_are_removed(tmp_path):
+    home = SiteHome(tmp_path)
+    old, recent, running = (job_folder(home) for _ in range(3))
+    aged(old, pruning.KEPT_DAYS + 1), aged(recent, pruning.KEPT_DAYS - 1), aged(running, 30)
+    (running / "log.txt").write_text("a round has just ended\n")
+    (home.flare / "startup").mkdir()
+    aged(home.flare / "startup", 300)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = home.flare / str(uuid4())
+    link.symlink_to(elsewhere)
+    aged(elsewhere, 300)
+
+    assert pruning.prune_job_folders(home, now=time.time()) == [old.name]
+
+    assert not old.exists()
+    assert all(path.exists() for path in (recent, running, home.flare / "startup", elsewhere, link))
+
+
+def test_a_large_audit_file_is_put_aside_and_nothing_of_the_last_one_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(pruning, "AUDIT_LIMIT_BYTES", 10)
+    home = SiteHome(tmp_path)
+    home.flare.mkdir()
+    pruning.rotate_audit(home)  # none yet
+    audit = home.flare / "audit.log"
+    audit.write_text("short\n")
+    pruning.rotate_audit(home)
+    assert audit.read_text() == "short\n"
+    audit.write_text("longer than ten\n")
+    pruning.rotate_audit(home)
+    assert not audit.exists()
+    assert (home.flare / "audit.log.1").read_text() == "longer than ten\n"

@@ -27,6 +27,7 @@ from fl_jobs.simulate.sources import SiteFolders, Source, open_source
 
 MODELS = {"tabular": "tabular_mlp", "image": "image_cnn", "text": "text_hash"}
 ARMS: tuple[Arm, ...] = ("local", "global", "personal")
+NOT_WITH_FOLDS = ("arms", "fraction", "validation", "every", "stacked", "memory")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,8 +52,11 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse before hours of work what could only fail after them. Raises SpecError."""
     if options.seeds < 1:
         raise SpecError(f"--seeds is {options.seeds}; choose at least one.")
-    if options.choose and (options.arms or options.fraction != 1.0):
-        raise SpecError("With --choose every site trains every arm. Leave --arms and --fraction out.")
+    given = [name for name in NOT_WITH_FOLDS if getattr(options, name) != _parser().get_default(name)]
+    if options.choose and given:
+        raise SpecError(
+            f"With --choose every site trains every arm in every round of every fold. Leave --{given[0]} out."
+        )
     if options.choose and options.algorithm == "local_only":
         raise SpecError("A run of local-only leaves nothing to choose. Choose another --algorithm.")
     nearest: Path = options.out

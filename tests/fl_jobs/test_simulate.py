@@ -133,7 +133,8 @@ def test_the_command_writes_a_table_and_a_plot(tmp_path, capsys):
         (["--every", "0"], "Measure at least"),
         (["--seeds", "0"], "--seeds is 0; choose at least one"),
         (["--algorithm", "[/b] [red]x"], "There is no algorithm “[/b] [red]x”"),
-        (["--choose", "3", "--arms", "local"], "Leave --arms and --fraction out"),
+        (["--choose", "3", "--arms", "local"], "Leave --arms out"),
+        (["--choose", "3", "--every", "5"], "Leave --every out"),
         (["--choose", "3", "--algorithm", "local_only"], "nothing to choose"),
     ],
 )

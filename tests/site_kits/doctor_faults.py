@@ -100,6 +100,10 @@ def fault_lost_card(site, monkeypatch, **_):
     monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
 
 
+def fault_wished_card(monkeypatch, **_):
+    monkeypatch.setenv("CONSILIUM_DEVICE", "cuda:7")
+
+
 def fault_taken_port(monkeypatch, stranger, **_):
     monkeypatch.setenv("CONSILIUM_INFERENCE_PORT", str(stranger))
 
@@ -270,7 +274,8 @@ def fault_few_cases(site, **_):
 FAULTS = {
     fault_old_python: "python", fault_old_package: "packages", fault_read_only_folder: "folder_rights",
     fault_full_disk: "disk", fault_little_memory: "memory", fault_few_open_files: "open_files",
-    fault_lost_card: "graphics_card", fault_taken_port: "prediction_port", fault_huge_logs: "log_size",
+    fault_lost_card: "graphics_card", fault_wished_card: "graphics_card",
+    fault_taken_port: "prediction_port", fault_huge_logs: "log_size",
     fault_incomplete_kit: "kit_files", fault_mistyped_policy: "site_json",
     fault_mixed_kits: "root_certificate",
     fault_late_kit: "enrolment", fault_used_token: "enrolment", fault_open_key: "private_key",

@@ -90,12 +90,15 @@ def open_files(_patient: Patient) -> None:
 
 
 def graphics_card(_patient: Patient) -> None:
-    """A card the machine has and torch cannot use: a lost driver, or a container without it."""
-    if shutil.which("nvidia-smi") is None:
+    """A card the machine has and torch cannot use (a lost driver, a container without it), or a wrong wish."""
+    wished = os.environ.get("CONSILIUM_DEVICE", "").strip() or "auto"
+    if wished == "cpu":
+        raise NotExaminedError(_("CONSILIUM_DEVICE is cpu; training uses the processor"))
+    if wished == "auto" and shutil.which("nvidia-smi") is None:
         raise NotExaminedError(_("no NVIDIA card here; training uses the processor"))
-    import torch  # two seconds, and only where there is a card
+    from fl_jobs.device import CPU, site_device  # torch: two seconds, and only where a card is or is wished
 
-    if not torch.cuda.is_available():
+    if site_device() == CPU:
         raise WarningFoundError(
             _(
                 "The machine has an NVIDIA card that training cannot use. Look at nvidia-smi; after an "

@@ -90,7 +90,7 @@ def open_files(_patient: Patient) -> None:
 
 
 def graphics_card(_patient: Patient) -> None:
-    """A card the machine has and torch cannot use (a lost driver, a container without it), or a wrong wish."""
+    """A card the machine has and torch cannot use (lost driver, container without it), or a wrong wish."""
     wished = os.environ.get("CONSILIUM_DEVICE", "").strip() or "auto"
     if wished == "cpu":
         raise NotExaminedError(_("CONSILIUM_DEVICE is cpu; training uses the processor"))

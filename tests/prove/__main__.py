@@ -8,6 +8,7 @@ TOPICS = {
     "main-job": "tests.prove.main_job",
     "secure-aggregation": "tests.prove.secure_aggregation",
     "personalised-learning": "tests.prove.personalised_learning",
+    "site-life": "tests.prove.site_life",
 }
 
 

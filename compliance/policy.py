@@ -109,7 +109,10 @@ class Policy(_Part):
 
 @dataclass(frozen=True)
 class RequestFacts:
-    """What a policy looks at. ``answer_bytes``: of the largest answer the run declares."""
+    """What a policy looks at.
+
+    ``private``: with differential privacy, or no model leaves. ``answer_bytes``: of the largest answer.
+    """
 
     study: str
     algorithm: str

@@ -75,7 +75,7 @@ def facts_of(spec: RunSpec) -> RequestFacts:
         min_sites=spec.min_sites,
         rounds=spec.rounds,
         masked=spec.policy.secure_aggregation,
-        private=spec.policy.privacy is not None,
+        private=spec.policy.privacy is not None or spec.arms() == ("local",),
         answer_bytes=max(answer_bytes(spec, task) for task in TASKS),
     )
 

@@ -3,8 +3,10 @@
 import logging
 from pathlib import Path
 
+from nvflare.apis.fl_constant import FLContextKey, JobConstants
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
+from nvflare.apis.workspace import Workspace
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 from nvflare.app_common.job_launcher.process_launcher import ProcessHandle
 
@@ -47,13 +49,15 @@ class TolerantHandle(ProcessHandle):
 class TolerantClientProcessJobLauncher(ClientProcessJobLauncher):
     def launch_job(self, job_meta: dict[str, object], fl_ctx: FLContext) -> JobHandleSpec:
         """Start the job process with this process's environment, if the site approved its run."""
-        workspace, job_id = fl_ctx.get_engine().get_workspace(), str(job_meta.get("job_id"))
-        home = find_site_home()
+        workspace: Workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+        job_id, home = str(job_meta.get(JobConstants.JOB_ID)), None
         try:
+            home = find_site_home()
             admit(home, Path(workspace.get_app_dir(job_id)))
         except FLJobError as error:
             log.error("job %s was not started: %s", job_id, error)  # noqa: TRY400 — the sentence is all
-            note_refusal(home, job_id=job_id, run_id=_named(job_meta), sentence=str(error))
+            if home is not None:
+                note_refusal(home, job_id=job_id, run_id=_named(job_meta), sentence=str(error))
             return RefusedHandle()
         return TolerantHandle(process_adapter=super().launch_job(job_meta, fl_ctx).adapter)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from compliance.policy import Decision, Policy, meet
 from compliance.policy import decide as decide_by
@@ -30,6 +31,7 @@ __all__ = [
     "decide",
     "decide_by_policy",
     "effective_policy",
+    "is_sent",
     "keep_request",
     "leaving_tensors",
     "list_requests",
@@ -185,8 +187,16 @@ def keep_request(home: SiteHome, request: RunRequest) -> None:
 
 def note_sent(home: SiteHome, decision: SiteDecision, answer: str = "") -> None:
     """The portal has this decision; ``answer`` is its sentence when it did not take it."""
-    path = run_folder(home.root, decision.run_id) / "sent.json"
-    write_state(path, {"decision": _mark(decision), "answer": answer})
+    write_state(_sent_file(home, decision.run_id), {"decision": _mark(decision), "answer": answer})
+
+
+def is_sent(home: SiteHome, decision: SiteDecision) -> bool:
+    """Whether the portal has answered to this decision."""
+    return read_state(_sent_file(home, decision.run_id)).get("decision") == _mark(decision)
+
+
+def _sent_file(home: SiteHome, run_id: str) -> Path:
+    return run_folder(home.root, run_id) / "sent.json"
 
 
 def _mark(decision: SiteDecision) -> str:
@@ -228,16 +238,16 @@ def _stored(
         effective = meet(policy, request.platform_policy, request.study_policy)
         verdict = decide_by(facts_of(request.spec), effective)
     changes = () if before is None else tuple(_changes(before.spec, request.spec))
-    sent = read_state(run_folder(home.root, request.run_id) / "sent.json")
-    is_sent = decision is not None and sent.get("decision") == _mark(decision)
+    sent = decision is not None and is_sent(home, decision)
+    answer = read_state(_sent_file(home, request.run_id)).get("answer", "") if sent else ""
     return StoredRequest(
         request=request,
         decision=decision,
         verdict=verdict,
         changes=changes,
         compared_with=before.run_id if before else "",
-        sent=is_sent,
-        answer_from_portal=str(sent.get("answer", "")) if is_sent else "",
+        sent=sent,
+        answer_from_portal=str(answer),
     )
 
 

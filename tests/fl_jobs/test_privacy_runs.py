@@ -184,7 +184,7 @@ def test_under_patient_privacy_no_count_and_no_measurement_leaves(tmp_path, name
 def test_the_gate_keeps_what_a_private_run_withholds():
     spec = private_spec()
     tensors = {wire: np.zeros(t.shape, np.float32) for wire, t in spec.shared().items()}
-    text = {"name": "train", "phase": None, "lanes": {"samples": 1.0, "one": 1.0}}
+    text = {"name": "train", "phase": "train", "round": 1, "lanes": {"samples": 1.0, "one": 1.0}}
     text["metrics"] = {"sums": {}, "site": None, "initial_sha256": "0" * 64}
 
     def check(**changes):

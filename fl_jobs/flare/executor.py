@@ -58,7 +58,7 @@ class ConsiliumExecutor(Executor):
         if abort_signal.triggered:
             return make_reply(ReturnCode.TASK_ABORTED)
         try:
-            self._session.keep_to(**_terms(self._admission(fl_ctx)))  # the policy as it is now
+            self._session.keep_to(**terms(self._admission(fl_ctx)))  # the policy as it is now
             if task_name.startswith(wire.PROTOCOL_PREFIX):
                 return self._take_step(task_name, shareable)
             order = wire.order_from_shareable(shareable, self._run_digest)
@@ -113,7 +113,7 @@ class ConsiliumExecutor(Executor):
         admission = self._admission(fl_ctx)
         spec = admission.spec
         self._session = SiteSession(
-            spec, run_id=self._run_id, site=site, site_home=home, device=site_device(), **_terms(admission)
+            spec, run_id=self._run_id, site=site, site_home=home, device=site_device(), **terms(admission)
         )
         if spec.policy.secure_aggregation:
             self._mask = open_mask(spec, run_id=self._run_id, epoch=self._epoch, site=site, home=home)
@@ -127,12 +127,12 @@ class ConsiliumExecutor(Executor):
         return admission
 
 
-class _Terms(TypedDict):
+class Terms(TypedDict):
     share_site_metrics: bool
     budget: Budget | None
 
 
-def _terms(admission: Admission) -> _Terms:
+def terms(admission: Admission) -> Terms:
     """What the policy means for a session."""
     privacy, budget = admission.policy.privacy, None
     if privacy.epsilon is not None and privacy.delta is not None:

@@ -8,7 +8,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from fl_jobs.errors import DataError
-from site_kits.agent import peers, preflight, service
+from site_kits.agent import approval_commands, peers, preflight, service
 from site_kits.agent.datasets import data_folders, describe, register_folder
 from site_kits.agent.doctor import command as doctor
 from site_kits.agent.run import Agent, StopRequestedError, stop_on_signals
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_command(commands)
     peers.add_commands(commands)
     service.add_command(commands)
+    approval_commands.add_commands(commands)
     return parser
 
 

@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from fl_jobs.packaging.job import write_job
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.provisioning import ca, flare_kit
+from tests.e2e.allowed import Allowed
 
 REGISTERED = "Successfully registered client:"
 SERVER_UP = "Server started"
@@ -79,6 +80,7 @@ class Federation:
         self.root_pem = self.ca_cert.public_bytes(Encoding.PEM)
         self.server = self._participant("server", root / "server", {})
         self.sites: dict[str, Participant] = {}
+        self.allowed = Allowed(self.server.folder)
         key, certificate = ca.issue_server_certificate(
             self.ca_key, self.ca_cert, "server", ["localhost", "127.0.0.1"]
         )
@@ -90,6 +92,7 @@ class Federation:
             flare_kit.write_admin_kit(
                 self.admin_folder(name), self.facts, name, key, certificate, self.root_pem
             )
+            self.allowed.add(name, certificate)
 
     def __enter__(self) -> "Federation":
         return self
@@ -118,6 +121,7 @@ class Federation:
         key_file.touch(mode=0o600)
         key_file.write_bytes(key_pem)
         (flare / "startup" / "client.crt").write_bytes(certificate)
+        self.allowed.add(name, certificate)
         site = self._participant(name, flare, {"CONSILIUM_SITE_HOME": str(home)})
         self.sites[name] = site
         return site

@@ -1,8 +1,12 @@
-"""The server's allow-list in a federation without a portal."""
+"""Certificates in a federation without a portal: requests for them, and the server's allow-list."""
 
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from fl_jobs.packaging.allow_list import ALLOW_LIST, encode_allow_list
 from fl_jobs.tensor_files import write_bytes
@@ -34,3 +38,12 @@ class Allowed:
 
     def _write(self) -> None:
         write_bytes(self._path, encode_allow_list(self._names), mode=0o600)
+
+
+def make_request(site: str) -> tuple[bytes, bytes]:
+    """Make a site's key and certificate request, as the agent does."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    return pem, request.public_bytes(Encoding.PEM)

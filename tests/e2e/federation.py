@@ -19,16 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fl_jobs.packaging.job import write_job
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.provisioning import ca, flare_kit
-from tests.e2e.allowed import Allowed
+from tests.e2e.allowed import Allowed, make_request
 
 REGISTERED = "Successfully registered client:"
 SERVER_UP = "Server started"
@@ -197,15 +193,6 @@ class Federation:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-
-def make_request(site: str) -> tuple[bytes, bytes]:
-    """Make a site's key and certificate request, as the agent does."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    return pem, request.public_bytes(Encoding.PEM)
 
 
 def free_port() -> int:

@@ -24,7 +24,7 @@ from fl_jobs.flare.certificate_gate import CertificateRefusedError, ConnectionWa
 from fl_jobs.flare.exchange import NOT_ALLOWED, Exchange
 from fl_jobs.packaging.allow_list import ALLOW_LIST, AllowList, encode_allow_list
 from site_kits.provisioning import ca
-from tests.e2e.federation import make_request
+from tests.e2e.allowed import make_request
 
 
 @pytest.fixture(scope="module")

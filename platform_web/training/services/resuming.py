@@ -88,7 +88,7 @@ def may_go_on(run: Run, moment: datetime) -> bool:
     Only what NVFlare said after the interruption counts: before it, sites of a dead server look alive.
     """
     begun, reason = run.interrupted_at or moment, run.interruption or {}
-    sites = list(run.sites.exclude(status=Site.Status.SUSPENDED))
+    sites = list(run.sites.exclude(status__in=Site.BARRED))
     back = {site.name for site in sites if site.is_online(moment) and (site.flare_seen_at or begun) > begun}
     wanted = {site.name for site in sites}
     if len(back) < run.fewest_sites or moment - begun < PAUSE * max(_idle_jobs(run) - 1, 0):

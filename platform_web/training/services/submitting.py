@@ -71,7 +71,7 @@ def record_spec(*, run_id: str, spec: RunSpec) -> None:
 
 def promise_job(run: Run) -> RunJob:
     """Fix what the job of the run's present epoch is to be and promise to submit it. Within a transaction."""
-    sites = run.sites.exclude(status=Site.Status.SUSPENDED).order_by("name")
+    sites = run.sites.exclude(status__in=Site.BARRED).order_by("name")
     job = RunJob.objects.create(
         run=run,
         epoch=run.epoch,

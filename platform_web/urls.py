@@ -10,6 +10,7 @@ from platform_web.accounts.models import Role
 from platform_web.accounts.scope import role_required
 from platform_web.audit import views as audit
 from platform_web.clinic import views as clinic
+from platform_web.federation import standing_views as standing
 from platform_web.federation import views as federation
 from platform_web.pages import views as pages
 from platform_web.registry import views as registry
@@ -34,6 +35,11 @@ urlpatterns = [
     path("sites/add/", federation.add_site, name="add_site"),
     path("sites/<slug:name>/", federation.site, name="site"),
     path("sites/<slug:name>/kit/", federation.new_kit, name="new_kit"),
+    path("sites/<slug:name>/suspend/", standing.suspend, name="suspend_site"),
+    path("sites/<slug:name>/resume/", standing.resume, name="resume_site"),
+    path("sites/<slug:name>/revocation/", standing.request_revocation, name="request_revocation"),
+    path("revocations/<int:pk>/confirm/", standing.confirm_revocation, name="confirm_revocation"),
+    path("revocations/<int:pk>/withdraw/", standing.withdraw_revocation, name="withdraw_revocation"),
     path("kits/<str:token>/", federation.kit, name="kit"),
     path("studies/", training.studies, name="studies"),
     path("studies/add/", training.add_study, name="add_study"),

@@ -57,7 +57,8 @@ class Answers(Generic[T]):
         client_task.result = None  # NVFlare would hold every site's tensors until the task is forgotten
         with self._lock:
             # under the lock to the end: what is accepted after ``close`` would be in the sum, but not counted
-            if self._closed or site in self.accepted or site not in self.targets:
+            answered = site in self.accepted or site in self.refusals
+            if self._closed or answered or site not in self.targets:
                 return
             sentence = wire.refusal_sentence(result)
             if sentence is not None:
@@ -69,6 +70,12 @@ class Answers(Generic[T]):
                 self._refuse(site, str(error), "")
             except SecureAggregationError as error:
                 self._refuse(site, str(error), error.code)
+
+    def exclude(self, site: str, sentence: str) -> None:
+        """Expect nothing of ``site`` any more. What was accepted of it before stays: it counted then."""
+        with self._lock:
+            if not self._closed and site not in self.accepted and site not in self.refusals:
+                self._refuse(site, sentence, "")
 
     def are_enough(self, waited_s: float) -> bool:
         """Return whether waiting longer is of no use: all are in, or enough and the others had their time."""

@@ -21,6 +21,7 @@ from fl_jobs.flare.presence import Presence
 from fl_jobs.flare.rounds import TOO_FEW, ClearRounds, Rounds
 from fl_jobs.flare.site_identity import root_certificate
 from fl_jobs.messages import TaskOrder
+from fl_jobs.packaging.allow_list import AllowList
 from fl_jobs.packaging.job import read_spec
 from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.server_session import ServerSession
@@ -70,7 +71,13 @@ class ConsiliumController(Controller):
         assert self._kept is not None  # noqa: S101 - start_controller ran
         kept = self._kept
         exchange = Exchange(
-            self, self._sites, self._presence, abort_signal, fl_ctx, task_timeout_s=self._task_timeout_s
+            self,
+            self._sites,
+            self._presence,
+            abort_signal,
+            fl_ctx,
+            task_timeout_s=self._task_timeout_s,
+            allows=AllowList(self._root_folder).knows,
         )
         try:
             self._run(kept, exchange, fl_ctx)

@@ -27,6 +27,7 @@ CONSILIUM_AGENTS_URL = env.read_origin(
 CONSILIUM_FLARE_HOST = os.environ.get("CONSILIUM_FLARE_HOST") or "localhost"
 CONSILIUM_FLARE_PORT = env.read_port(os.environ, "CONSILIUM_FLARE_PORT", 8102)
 CONSILIUM_FEDERATION = os.environ.get("CONSILIUM_FEDERATION") or "consilium"
+CONSILIUM_CERTIFICATE_LIFETIME = env.read_lifetime(os.environ, "CONSILIUM_CERTIFICATE_LIFETIME_S")
 CONSILIUM_WHEEL = os.environ.get("CONSILIUM_WHEEL", "")
 CONSILIUM_CONSTRAINTS = os.environ.get("CONSILIUM_CONSTRAINTS") or str(REPOSITORY / "constraints.txt")
 CONSILIUM_PYTHON = os.environ.get("CONSILIUM_PYTHON") or sys.executable
@@ -159,6 +160,7 @@ DATA_UPLOAD_MAX_NUMBER_FILES = 5
 
 # -- promised work ---------------------------------------------------------------------------------
 OUTBOX_HANDLERS = {  # name: (function, queue)
+    "federation.write_allow_list": ("platform_web.federation.tasks.write_allow_list", "default"),
     "federation.build_kit": ("platform_web.federation.tasks.build_kit", "default"),
     "training.prepare_run": ("platform_web.training.tasks.prepare_run", "default"),
     "training.submit_run": ("platform_web.training.tasks.submit_run", "flare"),

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -12,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 Environment = Mapping[str, str]
 MASTER_KEY_BYTES = 32
+LIFETIME_MIN_S, LIFETIME_MAX_S = 10, 90 * 86_400
 POSTGRES_OPTIONS = {
     "sslmode",
     "sslrootcert",
@@ -76,6 +78,16 @@ def read_port(environ: Environment, name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise ImproperlyConfigured(f"{name} is {text!r}; it must be a port between 1 and 65535.")
     return int(text)
+
+
+def read_lifetime(environ: Environment, name: str) -> timedelta:
+    """How long a site's certificate lasts: 10 seconds (tests) to 90 days, in whole seconds; 90 days unset."""
+    text = environ.get(name) or str(LIFETIME_MAX_S)
+    if not text.isascii() or not text.isdigit() or not LIFETIME_MIN_S <= int(text) <= LIFETIME_MAX_S:
+        raise ImproperlyConfigured(
+            f"{name} is {text!r}; it must be seconds between {LIFETIME_MIN_S} and {LIFETIME_MAX_S} (90 days)."
+        )
+    return timedelta(seconds=int(text))
 
 
 def read_origin(environ: Environment, name: str, default: str, schemes: tuple[str, ...]) -> str:

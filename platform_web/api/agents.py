@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from fl_jobs.packaging.spec import NAME_PATTERN
-from platform_web.api.door import authenticate, endpoint, parse, read_body
+from platform_web.api.door import authenticate, endpoint, parse, read_body, signing_certificate
 from platform_web.api.problems import problem
 from platform_web.federation import authority, places, selectors, services
 from platform_web.federation.heartbeat import Heartbeat
@@ -42,6 +42,24 @@ def enrol(request: HttpRequest) -> HttpResponseBase:
     """A certificate for the key the site made; not signed, the one-time token speaks for the site."""
     body = parse(EnrolRequest, read_body(request))
     enrolment = services.enrol_site(name=body.site, token=body.token, csr_pem=body.csr_pem)
+    return _certificate_answer(enrolment)
+
+
+@endpoint("POST")
+def renew(request: HttpRequest) -> HttpResponseBase:
+    """The certificate the signing site should have now; the body is empty, the signature says all."""
+    certificate = signing_certificate(request, read_body(request))
+    return _certificate_answer(services.renew_certificate(certificate=certificate))
+
+
+@endpoint("POST")
+def leave(request: HttpRequest) -> HttpResponseBase:
+    """The signing site leaves the federation; its certificates are revoked by this."""
+    services.leave_site(site=authenticate(request, read_body(request)))
+    return JsonResponse({"left": True})
+
+
+def _certificate_answer(enrolment: services.Enrolment) -> JsonResponse:
     answer = {
         "certificate_pem": enrolment.certificate_pem,
         "root_ca_pem": enrolment.root_ca_pem,

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from platform_web.api.problems import problem
 from platform_web.federation import selectors, services
 from platform_web.federation.errors import EnrolmentTokenError, SetupError, UnknownSiteError
-from platform_web.federation.models import Site
+from platform_web.federation.models import Certificate, Site
 from platform_web.outbox.errors import PortalError
 from site_kits.errors import CertificateRequestError, ForeignNameError, MasterKeyError, SignatureError
 from site_kits.signing import read_headers, verify_request
@@ -65,7 +65,9 @@ def _problem_of(error: Exception) -> JsonResponse:
         return problem(error.status, error.code, error.detail)
     if isinstance(error, EnrolmentTokenError):
         return problem(401, "token", str(error))
-    if isinstance(error, SignatureError | UnknownSiteError):
+    if isinstance(error, UnknownSiteError):
+        return problem(401, error.code, str(error))
+    if isinstance(error, SignatureError):
         return problem(401, "signature", str(error))
     if isinstance(error, ForeignNameError):
         return problem(409, "other_name", str(error))
@@ -101,9 +103,15 @@ def parse(model: type[T], body: bytes) -> T:
 
 
 def authenticate(request: HttpRequest, body: bytes) -> Site:
-    """The site that signed this request. Raises SignatureError or UnknownSiteError.
+    """The site that signed this request. Raises SignatureError or UnknownSiteError."""
+    return signing_certificate(request, body).site
 
-    The nonce is used up last: a request that fails does not burn a genuine one's nonce.
+
+def signing_certificate(request: HttpRequest, body: bytes) -> Certificate:
+    """The certificate that signed this request. Raises SignatureError or UnknownSiteError.
+
+    The nonce is used up last: a request that fails does not burn a genuine one's nonce. With the first use of
+    a renewed certificate the one before it counts no more.
     """
     now = timezone.now()
     claimed = read_headers(request.headers)
@@ -118,4 +126,6 @@ def authenticate(request: HttpRequest, body: bytes) -> Site:
     )
     if not services.use_nonce(site=certificate.site, nonce=claimed.nonce, now=now):
         raise SignatureError(_("This request was sent before. Send a new one with a new nonce."))
-    return certificate.site
+    if certificate.renewal_of is not None and certificate.renewal_of.replaced_at is None:
+        services.note_certificate_used(certificate=certificate)
+    return certificate

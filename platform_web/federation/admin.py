@@ -13,7 +13,15 @@ from unfold.decorators import display
 from platform_web.accounts.read_only_admin import ReadOnlyModelAdmin
 from platform_web.federation import services
 from platform_web.federation.errors import FederationError
-from platform_web.federation.models import Certificate, Dataset, Federation, Kit, ServiceIdentity, Site
+from platform_web.federation.models import (
+    Certificate,
+    Dataset,
+    Federation,
+    Kit,
+    Revocation,
+    ServiceIdentity,
+    Site,
+)
 from platform_web.outbox.models import Task
 
 Sites = QuerySet[Site]
@@ -82,7 +90,13 @@ class KitAdmin(ReadOnlyModelAdmin):
 
 @admin.register(Certificate)
 class CertificateAdmin(ReadOnlyModelAdmin):
-    list_display = ("site", "serial", "not_before", "not_after", "revoked_at")
+    list_display = ("site", "serial", "not_before", "not_after", "replaced_at", "revoked_at")
+    list_filter = ("site",)
+
+
+@admin.register(Revocation)
+class RevocationAdmin(ReadOnlyModelAdmin):
+    list_display = ("site", "reason", "requested_by", "requested_at", "confirmed_at", "withdrawn_at")
     list_filter = ("site",)
 
 

@@ -36,7 +36,19 @@ class EnrolmentTokenError(FederationError):
 
 
 class UnknownSiteError(FederationError):
-    """A request comes from a site or certificate that is not known here."""
+    """A request comes from a site or certificate that is not known here or does not count (any more)."""
+
+    def __init__(self, sentence: str, *, code: str = "signature") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class RevocationError(FederationError):
+    """The revocation cannot be asked for, confirmed or withdrawn like this."""
+
+
+class AllowListError(TransientError):
+    """The NVFlare server's list of certificates cannot be written now."""
 
 
 class SetupError(FederationError):

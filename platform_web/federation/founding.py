@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from platform_web.audit import services as audit
-from platform_web.federation import authority, places
+from platform_web.federation import allow_list, authority, places
 from platform_web.federation.models import Federation, ServiceIdentity, TicketKey
 from platform_web.federation.secrets import check_master_key, make_key_check
 from site_kits.provisioning import ca
@@ -115,6 +115,7 @@ def write_files(federation: Federation) -> None:
     )
     places.write_private(tls / "agents.key", key)
     places.write_private(tls / "agents.crt", certificate)
+    allow_list.write()
 
 
 def _server_pair(

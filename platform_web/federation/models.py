@@ -80,6 +80,10 @@ class Site(models.Model):
         INVITED = "invited", _("invited")
         ENROLLED = "enrolled", _("enrolled")
         SUSPENDED = "suspended", _("suspended")
+        REVOKED = "revoked", _("revoked")
+        LEFT = "left", _("left")
+
+    BARRED = (Status.SUSPENDED, Status.REVOKED, Status.LEFT)  # none of its certificates counts
 
     site_path: ClassVar[str] = "pk"
 
@@ -116,10 +120,27 @@ class Site(models.Model):
         """Green: registered with NVFlare within 15 s and a heartbeat within 30 s."""
         return self.status == self.Status.ENROLLED and self.is_seen_by_flare(now) and self.has_heartbeat(now)
 
+    def barred(self, now: datetime) -> str:
+        """Why no certificate of the site counts, in one sentence; empty when one does or none was issued."""
+        if self.status == self.Status.SUSPENDED:
+            return _t(
+                "The site is suspended: its certificate does not count until an administrator resumes it."
+            )
+        if self.status == self.Status.REVOKED:
+            return _t("The site's certificates are REVOKED. To take part again it needs a new kit.")
+        if self.status == self.Status.LEFT:
+            return _t("The site has left the federation. To come back it needs a new kit.")
+        ends = [row.not_after for row in self.certificates.all() if row.is_current]
+        if self.status == self.Status.ENROLLED and ends and max(ends) <= now:
+            return _t(
+                "The site's certificate EXPIRED on %(day)s. Make a new kit; its operator unpacks it there."
+            ) % {"day": max(ends).date().isoformat()}
+        return ""
+
     def missing(self, now: datetime) -> str:
         """What keeps the site from being green, in words; empty when it is."""
-        if self.status == self.Status.SUSPENDED:
-            return _t("The site is suspended.")
+        if sentence := self.barred(now):
+            return sentence
         if self.status == self.Status.INVITED:
             return _t("The kit has not been started at the site yet.")
         if not self.has_heartbeat(now) and not self.is_seen_by_flare(now):
@@ -178,6 +199,8 @@ class Certificate(models.Model):
     pem = models.TextField(_("certificate"))
     not_before = models.DateTimeField(_("not before"))
     not_after = models.DateTimeField(_("not after"))
+    renewal_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="renewals")
+    replaced_at = models.DateTimeField(_("replaced at"), null=True, blank=True)  # the site uses a newer one
     revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
     created = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -190,6 +213,44 @@ class Certificate(models.Model):
 
     def __str__(self) -> str:
         return f"{self.site.name} {self.serial}"
+
+    @property
+    def is_current(self) -> bool:
+        """Neither revoked nor replaced; it may have expired."""
+        return self.revoked_at is None and self.replaced_at is None
+
+
+class Revocation(models.Model):
+    """One administrator's wish to revoke a site's certificates; it takes a second one to make it so."""
+
+    site_path: ClassVar[str] = "site"
+
+    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="revocations")
+    reason = models.CharField(_("reason"), max_length=500)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
+    closed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    confirmed_at = models.DateTimeField(_("confirmed at"), null=True, blank=True)
+    withdrawn_at = models.DateTimeField(_("withdrawn at"), null=True, blank=True)
+
+    objects = ScopedManager()
+
+    class Meta:
+        verbose_name = _("revocation")
+        verbose_name_plural = _("revocations")
+        ordering = ["-requested_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["site"],
+                condition=models.Q(confirmed_at=None, withdrawn_at=None),
+                name="one_open_revocation_per_site",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.site.name}: {self.reason[:40]}"
 
 
 class Dataset(models.Model):

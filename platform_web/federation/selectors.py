@@ -11,7 +11,7 @@ from platform_web.federation.errors import (
     KitLinkUsedError,
     UnknownSiteError,
 )
-from platform_web.federation.models import Certificate, Kit, Site
+from platform_web.federation.models import Certificate, Kit, Revocation, Site
 from platform_web.federation.secrets import token_sha256
 
 
@@ -56,7 +56,7 @@ def kit_for_enrolment(name: str, token: str) -> Kit | None:
             built_at__isnull=False,
             enrolment_expires__gt=timezone.now(),
         )
-        .exclude(site__status=Site.Status.SUSPENDED)
+        .exclude(site__status__in=Site.BARRED)
     )
     matching = [kit for kit in open_kits if hmac.compare_digest(kit.enrolment_sha256, digest)]
     return matching[0] if matching else None
@@ -67,18 +67,44 @@ def certificate_issued_for(name: str, token: str) -> Certificate | None:
     digest, now = token_sha256(token), timezone.now()
     issued = (
         Certificate.objects.select_related("kit", "site")
-        .filter(site__name=name, kit__enrolment_expires__gt=now, revoked_at__isnull=True, not_after__gt=now)
-        .exclude(site__status=Site.Status.SUSPENDED)
+        .filter(site__name=name, kit__enrolment_expires__gt=now, not_after__gt=now)
+        .filter(revoked_at=None, replaced_at=None)
+        .exclude(site__status__in=Site.BARRED)
     )
     matching = [row for row in issued if row.kit and hmac.compare_digest(row.kit.enrolment_sha256, digest)]
     return matching[0] if matching else None
 
 
 def certificate_of(site: str, serial: str) -> Certificate:
-    """The certificate an agent signs with. Raises UnknownSiteError if unknown, revoked or suspended."""
-    certificate = Certificate.objects.select_related("site").filter(site__name=site, serial=serial).first()
-    if certificate is None or certificate.revoked_at is not None:
-        raise UnknownSiteError(_("This certificate is not known here or was revoked. Ask for a new kit."))
+    """The certificate an agent signs with.
+
+    Raises UnknownSiteError when it is unknown or does not count; its ``code`` tells the agent which.
+    """
+    certificate = (
+        Certificate.objects.select_related("site", "renewal_of")
+        .filter(site__name=site, serial=serial)
+        .first()
+    )
+    if certificate is None:
+        raise UnknownSiteError(_("This certificate is not known here. Ask for a new kit."))
     if certificate.site.status == Site.Status.SUSPENDED:
-        raise UnknownSiteError(_("This site is suspended. Ask the administrator."))
+        raise UnknownSiteError(_("This site is suspended. Ask the administrator."), code="suspended")
+    if certificate.site.status == Site.Status.LEFT:
+        raise UnknownSiteError(_("This site has left the federation. Ask for a new kit."), code="left")
+    if certificate.revoked_at is not None:
+        raise UnknownSiteError(_("This certificate was REVOKED. Ask for a new kit."), code="revoked")
+    if certificate.replaced_at is not None:
+        raise UnknownSiteError(
+            _("This certificate was replaced by a newer one of the site, which has been used. Is the site "
+              "running twice? Otherwise ask for a new kit."),
+            code="replaced",
+        )  # fmt: skip
+    if certificate.not_after <= timezone.now():
+        raise UnknownSiteError(_("This certificate has EXPIRED. Ask for a new kit."), code="expired")
     return certificate
+
+
+def open_revocations() -> list[Revocation]:
+    """Revocations that wait for a second administrator, newest first."""
+    waiting = Revocation.objects.filter(confirmed_at=None, withdrawn_at=None)
+    return list(waiting.select_related("site", "requested_by"))

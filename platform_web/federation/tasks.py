@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from platform_web.federation import kit_files, services
+from platform_web.federation import allow_list, kit_files, services
 from platform_web.federation.errors import FlareRefusedError, FlareUnavailableError
 from platform_web.federation.flare_gateway import gateway
 from platform_web.federation.models import Kit
@@ -16,6 +16,11 @@ log = logging.getLogger(__name__)
 def build_kit(*, kit_id: str) -> None:
     """Outbox handler; done twice is done once."""
     kit_files.build_kit(Kit.objects.select_related("site").get(pk=kit_id))
+
+
+def write_allow_list() -> None:
+    """Outbox handler: what counts now, whatever it was when this was promised."""
+    allow_list.write()
 
 
 @shared_task(name="federation.poll_flare")

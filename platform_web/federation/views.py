@@ -38,7 +38,7 @@ def _rows(request: HttpRequest) -> list[dict[str, Any]]:
             "agent": site.heartbeat.get("agent_version", ""),
             "days_left": site.heartbeat.get("certificate_days_left"),
         }
-        for site in sites.prefetch_related("datasets").order_by("name")
+        for site in sites.prefetch_related("datasets", "certificates").order_by("name")
     ]
 
 
@@ -46,7 +46,9 @@ def _rows(request: HttpRequest) -> list[dict[str, Any]]:
 @role_required(*VIEWERS)
 def sites(request: HttpRequest) -> HttpResponse:
     rows = _rows(request)
-    context = {"rows": rows, "may_add": has_role(request.user, Role.ADMINISTRATOR)}
+    may_add = has_role(request.user, Role.ADMINISTRATOR)
+    waiting = selectors.open_revocations() if may_add else []
+    context = {"rows": rows, "may_add": may_add, "waiting": waiting}
     return render(request, "federation/sites.html", context)
 
 
@@ -117,7 +119,9 @@ def site(request: HttpRequest, name: str) -> HttpResponse:
         "missing": found.missing(moment),
         "datasets": found.datasets.all(),
         "kits": Kit.objects.for_user(request.user).filter(site=found)[:5],
-        "certificate": found.certificates.filter(revoked_at=None).first(),
+        "certificate": found.certificates.filter(revoked_at=None, replaced_at=None).first(),
+        "barred": found.status in Site.BARRED,
+        "waiting": found.revocations.filter(confirmed_at=None, withdrawn_at=None).first(),
         "may_add": has_role(request.user, Role.ADMINISTRATOR),
     }
     return render(request, "federation/site.html", context)

@@ -147,9 +147,9 @@ class Run(models.Model):
         return AnalysisSpec() if asked is None else AnalysisSpec.model_validate_json(canonical_json(asked))
 
     def working_sites(self) -> models.QuerySet[Site]:
-        """The sites that approved this run and are not suspended: only they get its jobs."""
+        """The sites that approved this run and are not suspended, revoked or gone: only they get its jobs."""
         approved = RunApproval.objects.filter(run=self, state=RunApproval.State.APPROVED)
-        active = self.sites.exclude(status=Site.Status.SUSPENDED)
+        active = self.sites.exclude(status__in=Site.BARRED)
         return active.filter(pk__in=approved.values("site_id")).order_by("name")
 
     def next_round(self) -> int:

@@ -1,16 +1,16 @@
-"""``consilium-site``: run, register, status, doctor and the pins, for the person who looks after the site."""
+"""``consilium-site``: run, register, status, doctor, leave and pins, for the person who looks after it."""
 
 import argparse
 import logging
 import os
 import sys
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from fl_jobs.errors import DataError
-from site_kits.agent import approval_commands, peers, preflight, service
+from site_kits.agent import approval_commands, leaving, peers, preflight, service
 from site_kits.agent.datasets import data_folders, describe, register_folder
 from site_kits.agent.doctor import command as doctor
+from site_kits.agent.logs import log_to
 from site_kits.agent.run import Agent, StopRequestedError, stop_on_signals
 from site_kits.agent.status import render_status
 from site_kits.errors import SiteKitError
@@ -55,12 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     peers.add_commands(commands)
     service.add_command(commands)
     approval_commands.add_commands(commands)
+    leaving.add_command(commands)
     return parser
 
 
 def _run(home: SiteHome, _parsed: argparse.Namespace) -> int:
     preflight.load_manifest(home)  # before a folder is made where no kit is
-    _log_to(home)
+    log_to(home)
     agent = Agent(home)
     stop_on_signals(agent)
     try:
@@ -96,19 +97,6 @@ def _status(home: SiteHome, _parsed: argparse.Namespace) -> int:
     text, good = render_status(home)
     sys.stdout.write(text + "\n")
     return 0 if good else 1
-
-
-def _log_to(home: SiteHome) -> None:
-    """Sentences to the terminal, the same with times to logs/agent.log (three files of 2 MiB)."""
-    home.logs.mkdir(parents=True, exist_ok=True)
-    screen = logging.StreamHandler(sys.stdout)
-    screen.setFormatter(logging.Formatter("%(message)s"))
-    file = RotatingFileHandler(home.logs / "agent.log", maxBytes=2 * 2**20, backupCount=2, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("consilium.site")
-    logger.setLevel(logging.INFO)
-    logger.handlers = [screen, file]
-    logger.propagate = False
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from fl_jobs.approval import RunRequest, SiteDecision, read_decision, read_reque
 from fl_jobs.approval.records import REQUESTS, RUN_ID
 from fl_jobs.approval.refusals import read_refusals
 from fl_jobs.errors import FLJobError
-from site_kits.agent.enrolment import Identity
 from site_kits.agent.portal import PortalDoor, PortalRefusedError
+from site_kits.agent.renewal import Credentials
 from site_kits.agent.requests import decide_by_policy, is_sent, keep_request, note_sent
 from site_kits.decisions import DecisionStatement
 from site_kits.errors import AgentError
@@ -27,8 +27,8 @@ REFUSALS_TOLD = 10
 class Approvals:
     """One site's requests and decisions. ``news`` sets or clears a problem by topic."""
 
-    def __init__(self, home: SiteHome, identity: Identity, door: PortalDoor, news: News) -> None:
-        self._home, self._identity, self._door, self._news = home, identity, door, news
+    def __init__(self, home: SiteHome, credentials: Credentials, door: PortalDoor, news: News) -> None:
+        self._home, self._credentials, self._door, self._news = home, credentials, door, news
         self._told: set[str] = set()
 
     def take(self, pending: object) -> None:
@@ -49,7 +49,7 @@ class Approvals:
         try:
             known = read_request(self._home.root, run_id)
         except FLJobError:  # never asked, or a damaged file: ask again
-            request = self._door.fetch_request(self._identity.signer(), run_id)
+            request = self._door.fetch_request(self._credentials.current.signer(), run_id)
             if request.run_id != run_id or request.run_digest != digest:
                 raise AgentError(_other_digest(run_id)) from None
             keep_request(self._home, request)
@@ -88,7 +88,7 @@ class Approvals:
             if decision is None or (is_sent(self._home, decision) and request.run_id not in waiting):
                 continue
             statement = DecisionStatement(
-                site=self._identity.site,
+                site=self._credentials.current.site,
                 run_id=decision.run_id,
                 run_digest=decision.run_digest,
                 approve=decision.approve,
@@ -99,7 +99,7 @@ class Approvals:
                 decided_at=decision.decided_at,
             )
             try:
-                self._door.send_decision(self._identity.signer(), statement)
+                self._door.send_decision(self._credentials.current.signer(), statement)
             except PortalRefusedError as error:
                 if error.status >= 500 or error.status == 401:
                     self._news("decisions", str(error))

@@ -57,6 +57,7 @@ class Child:
     record: ChildRecord
     extra_environment: dict[str, str] = field(default_factory=dict)
 
+    held: str = ""  # why the process must not run now; set by the heartbeat
     state: str = "starting"
     restarts: int = 0
     detail: str = ""
@@ -77,6 +78,11 @@ class Child:
     def tick(self) -> None:
         """Look at the process once: start it, leave it alone, or plan its next start."""
         now = time.monotonic()
+        if self.held:
+            self._hold()
+            return
+        if self.state == "held":
+            self.state, self.detail, self._not_before, self._delay_s = "starting", "", now, FIRST_DELAY_S
         if self._process is not None:
             code = self._process.poll()
             if code is not None:
@@ -98,6 +104,14 @@ class Child:
         if self._process is not None:
             self._process.wait(timeout=5)
         self._process, self.state = None, "stopped"
+
+    def _hold(self) -> None:
+        """End the process and its job processes; they start again with the first tick that is free."""
+        if self._process is not None:
+            end_marked(self.home, [self.name], grace_s=2)
+            self._process.wait(timeout=5)
+            self._process = None
+        self.state, self.detail = "held", self.held
 
     def _start(self, now: float) -> None:
         try:

@@ -21,6 +21,7 @@ from site_kits.translation import _
 
 log = logging.getLogger("consilium.site")
 
+ISSUED = "enrolled.json"  # below state/: the certificate in use, and the kit it came with
 KEY_BITS = 2048  # an elliptic-curve key crashes NVFlare's client
 _CLOCK_SLACK = timedelta(minutes=5)
 
@@ -154,8 +155,9 @@ def enrol(home: SiteHome, manifest: KitManifest, door: PortalDoor) -> Identity:
     write_bytes(answer_path, pem, mode=0o600)
     identity = _keep(home, manifest, key, pem)
     home.token.unlink(missing_ok=True)  # used up; a secret that is of no use is only a risk
+    (home.state / "left.json").unlink(missing_ok=True)
     write_state(
-        home.state / "enrolled.json",
+        home.state / ISSUED,
         {
             "serial": identity.serial,
             "not_after": identity.certificate.not_valid_after_utc.isoformat(),

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from site_kits.agent.approvals import Approvals, refusals_to_report
 from site_kits.agent.children import Child
 from site_kits.agent.datasets import registered_cards
-from site_kits.agent.enrolment import Identity
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
+from site_kits.agent.renewal import Credentials
+from site_kits.agent.standing import barred
 from site_kits.agent.status import StatusBoard, utc_now
 from site_kits.errors import AgentError
 from site_kits.site_home import (
@@ -33,7 +34,7 @@ log = logging.getLogger("consilium.site")
 INTERVAL_S = 5.0
 LONGEST_INTERVAL_S = 15.0
 _CLOCK_WARNING_S = 60.0
-_EXPIRY_WARNING_DAYS = 30
+_EXPIRY_WARNING_DAYS = 21  # it is renewed at 30
 
 
 def installed(package: str) -> str:
@@ -50,16 +51,16 @@ class Heartbeat(threading.Thread):
     def __init__(
         self,
         home: SiteHome,
-        identity: Identity,
+        credentials: Credentials,
         door: PortalDoor,
         board: StatusBoard,
         children: dict[str, Child],
         stop: threading.Event,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._home, self._identity, self._door, self._board = home, identity, door, board
+        self._home, self._credentials, self._door, self._board = home, credentials, door, board
         self._children, self._stop_event = children, stop
-        self._approvals = Approvals(home, identity, door, self._news)
+        self._approvals = Approvals(home, credentials, door, self._news)
         self._fixed = {
             "agent_version": installed("consilium"),
             "python": platform.python_version(),
@@ -90,6 +91,7 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> bool:
         """One report; False when the portal did not take it."""
+        self._renew()
         report = self.report()
         self._board.put(
             client=report["client"],
@@ -102,8 +104,9 @@ class Heartbeat(threading.Thread):
         refused = [model["detail"] for model in report["serving"] if model["state"] == "refused"]
         self._news("models", refused[0] if refused else None)
         try:
-            answer = self._door.heartbeat(self._identity.signer(), report)
+            answer = self._door.heartbeat(self._credentials.current.signer(), report)
         except PortalRefusedError as exc:
+            self._hold_client(barred(exc))
             self._news("portal", _("The portal does not accept this site's report: {s}").format(s=exc))
             self._watch_clock(self._door.clock_difference_s)
             return False
@@ -111,6 +114,7 @@ class Heartbeat(threading.Thread):
             self._news("portal", str(exc))
             return False
         self._news("portal", None)
+        self._hold_client(None)
         self._watch_clock(_clock_difference(answer.get("server_time")))
         self._keep(answer)
         self._approvals.take(answer.get("requests"))
@@ -126,7 +130,7 @@ class Heartbeat(threading.Thread):
             "client": {"state": client.state, "restarts": client.restarts},
             "inference": {"url": self._board.fact("inference_url") or "", "state": state},
             "datasets": registered_cards(self._home),
-            "certificate_days_left": int(self._identity.days_left),
+            "certificate_days_left": int(self._credentials.current.days_left),
             "serving": models or [],
             "refusals": refusals_to_report(self._home),
         }
@@ -179,14 +183,35 @@ class Heartbeat(threading.Thread):
         ).format(seconds=difference_s)
         self._news("clock", sentence if abs(difference_s) > _CLOCK_WARNING_S else None)
 
+    def _renew(self) -> None:
+        """From two thirds of the certificate's life on, with every beat until it is done."""
+        if not self._credentials.is_due():
+            return
+        try:
+            if self._credentials.renew(self._door):
+                until = self._credentials.current.certificate.not_valid_after_utc
+                log.info(_("The certificate was renewed; it is valid until %s."), until.date().isoformat())
+        except AgentError as exc:
+            self._news("renewal", _("The certificate could not be renewed yet: {s}").format(s=exc))
+            return
+        self._news("renewal", None)
+
+    def _hold_client(self, sentence: str | None) -> None:
+        """The training client runs exactly while the site's certificate counts."""
+        self._news("standing", sentence)
+        self._children["client"].held = sentence or ""
+
     def _watch_certificate(self) -> None:
-        days = self._identity.days_left
-        sentence = _("The certificate of this site expires in {days} days; ask for a new kit before.").format(
-            days=int(days)
-        )
+        days = self._credentials.current.days_left
+        sentence = _(
+            "The certificate of this site expires in {days} days and was not renewed yet; ask for a new kit "
+            "before."
+        ).format(days=int(days))
         if days < 0:
             sentence = _("THE CERTIFICATE OF THIS SITE HAS EXPIRED. Ask for a new kit and unpack it here.")
-        self._news("certificate", sentence if days < _EXPIRY_WARNING_DAYS else None)
+        self._news(
+            "certificate", sentence if days < _EXPIRY_WARNING_DAYS and self._credentials.is_due() else None
+        )
 
     def _news(self, topic: str, sentence: str | None) -> None:
         if self._board.problem(topic, sentence):
@@ -212,10 +237,15 @@ class Puller(threading.Thread):
     """Fetches shared parts that an order names and this site lacks or holds altered, beside the heartbeat."""
 
     def __init__(
-        self, home: SiteHome, identity: Identity, door: PortalDoor, board: StatusBoard, stop: threading.Event
+        self,
+        home: SiteHome,
+        credentials: Credentials,
+        door: PortalDoor,
+        board: StatusBoard,
+        stop: threading.Event,
     ) -> None:
         super().__init__(name="puller", daemon=True)
-        self._home, self._identity, self._door, self._board = home, identity, door, board
+        self._home, self._credentials, self._door, self._board = home, credentials, door, board
         self._stop_event = stop
         self._checked: dict[str, tuple[int, int]] = {}  # digest → size and time of change when it fitted
 
@@ -234,7 +264,9 @@ class Puller(threading.Thread):
             try:
                 if self._is_whole(digest):
                     continue
-                self._door.fetch_artifact(self._identity.signer(), digest, self._home.artifact(digest))
+                self._door.fetch_artifact(
+                    self._credentials.current.signer(), digest, self._home.artifact(digest)
+                )
             except AgentError as exc:
                 self._board.problem("artifacts", str(exc))
                 return False

@@ -88,8 +88,18 @@ class PortalDoor:
 
     def heartbeat(self, signer: "Signer", report: dict[str, Any]) -> dict[str, Any]:
         """POST /agent/v1/heartbeat, signed; the answer carries serve orders and ticket keys."""
-        body = json.dumps(report, ensure_ascii=False).encode()
-        path = "/agent/v1/heartbeat"
+        return self._post(signer, "heartbeat", json.dumps(report, ensure_ascii=False).encode())
+
+    def renew(self, signer: "Signer") -> dict[str, Any]:
+        """POST /agent/v1/renew, signed; the answer is that of ``enrol``."""
+        return self._post(signer, "renew", b"")
+
+    def leave(self, signer: "Signer") -> None:
+        """POST /agent/v1/leave, signed; from then on the portal refuses this site."""
+        self._post(signer, "leave", b"")
+
+    def _post(self, signer: "Signer", name: str, body: bytes) -> dict[str, Any]:
+        path = f"/agent/v1/{name}"
         headers = signer.headers("POST", path, body) | {"Content-Type": "application/json"}
         with self._spoken():
             response = self._client.post(self.url + path, content=body, headers=headers)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from site_kits.agent import preflight
+from site_kits.agent import preflight, renewal
 from site_kits.agent.children import Child
 from site_kits.agent.datasets import register_all
 from site_kits.agent.doctor import Outcome, Patient, examine
@@ -22,6 +22,7 @@ from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
 from site_kits.agent.pruning import prune_job_folders, rotate_audit
+from site_kits.agent.renewal import Credentials
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
@@ -83,6 +84,9 @@ class Agent:
 
     def _identity(self, manifest: KitManifest, door: PortalDoor) -> Identity:
         """The stored identity, or a fresh one when there is none or a new kit was unpacked over it."""
+        if not self.home.token.exists() and renewal.is_damaged(self.home):
+            log.warning(_("client.crt is damaged; the portal is asked for the certificate again."))
+            return self._patiently(lambda: renewal.ask_again(self.home, manifest, door))
         try:
             identity = stored_identity(self.home, manifest)
         except AgentError as exc:
@@ -124,9 +128,10 @@ class Agent:
         except AgentError as exc:
             log.warning(str(exc))
         children = self._children()
+        credentials = Credentials(self.home, manifest, identity)
         threads = [
-            Heartbeat(self.home, identity, door, self._board, children, self.stop),
-            Puller(self.home, identity, door, self._board, self.stop),
+            Heartbeat(self.home, credentials, door, self._board, children, self.stop),
+            Puller(self.home, credentials, door, self._board, self.stop),
         ]
         try:
             for child in children.values():

@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from site_kits.certificate_dates import CLOCK_SKEW
 from site_kits.errors import CertificateRequestError, ForeignNameError, ProvisioningError
 
 ROOT_KEY_BITS = 3072  # lives for years; NIST SP 800-57 wants more than 112 bits of strength after 2030
 LEAF_KEY_BITS = 2048
-SITE_DAYS_MAX = 90
+SITE_LIFETIME_MAX = timedelta(days=90)
+SITE_LIFETIME_MIN = timedelta(seconds=10)
 CSR_BYTES_MAX = 16_384
-CLOCK_SKEW = timedelta(minutes=5)  # a site whose clock is behind must still accept a fresh certificate
 _ALLOWED_KEY_BITS = (2048, 3072, 4096)
 
 
@@ -55,17 +56,45 @@ def sign_site_csr(
     *,
     site: str,
     organisation: str,
-    days: int = SITE_DAYS_MAX,
+    lifetime: timedelta = SITE_LIFETIME_MAX,
 ) -> bytes:
-    """Return the certificate of a site that made its own key (PEM; 1 to 90 days).
+    """Return the certificate of a site that made its own key (PEM; 10 seconds to 90 days).
 
     Subject and extensions are ours; of the request only the public key is used. Raises as requested_key.
     """
-    if not 1 <= days <= SITE_DAYS_MAX:
-        raise ProvisioningError(f"A site certificate lasts 1 to {SITE_DAYS_MAX} days, not {days}.")
-    public_key = requested_key(csr_pem, site=site)
+    key = requested_key(csr_pem, site=site)
+    return _sign_site(ca_key, ca_cert, key, site=site, organisation=organisation, lifetime=lifetime)
+
+
+def renew_site_certificate(
+    ca_key: rsa.RSAPrivateKey,
+    ca_cert: x509.Certificate,
+    certificate_pem: bytes,
+    *,
+    site: str,
+    organisation: str,
+    lifetime: timedelta = SITE_LIFETIME_MAX,
+) -> bytes:
+    """Return another certificate for the key of ``certificate_pem``. Who asks, the caller has checked."""
+    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise ProvisioningError("The certificate to renew does not hold an RSA key.")
+    return _sign_site(ca_key, ca_cert, key, site=site, organisation=organisation, lifetime=lifetime)
+
+
+def _sign_site(
+    ca_key: rsa.RSAPrivateKey,
+    ca_cert: x509.Certificate,
+    key: rsa.RSAPublicKey,
+    *,
+    site: str,
+    organisation: str,
+    lifetime: timedelta,
+) -> bytes:
+    if not SITE_LIFETIME_MIN <= lifetime <= SITE_LIFETIME_MAX:
+        raise ProvisioningError(f"A site certificate lasts 10 seconds to 90 days, not {lifetime}.")
     subject = _name(site, organisation)
-    certificate = _sign_leaf(ca_key, ca_cert, public_key, subject, (site,), days, server=False)
+    certificate = _sign_leaf(ca_key, ca_cert, key, subject, (site,), lifetime, server=False)
     return certificate.public_bytes(Encoding.PEM)
 
 
@@ -104,7 +133,7 @@ def issue_service_identity(
     """Return (key PEM, certificate PEM) of an NVFlare administrator; NVFlare reads the role from it."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=LEAF_KEY_BITS)
     certificate = _sign_leaf(
-        ca_key, ca_cert, key.public_key(), _name(name, org, role), (name,), days, server=False
+        ca_key, ca_cert, key.public_key(), _name(name, org, role), (name,), timedelta(days=days), server=False
     )
     return _key_pem(key), certificate.public_bytes(Encoding.PEM)
 
@@ -120,7 +149,9 @@ def issue_server_certificate(
     if not hosts:
         raise ProvisioningError("A server certificate needs the host names by which it is reached.")
     key = rsa.generate_private_key(public_exponent=65537, key_size=LEAF_KEY_BITS)
-    certificate = _sign_leaf(ca_key, ca_cert, key.public_key(), _name(name), hosts, days, server=True)
+    certificate = _sign_leaf(
+        ca_key, ca_cert, key.public_key(), _name(name), hosts, timedelta(days=days), server=True
+    )
     return _key_pem(key), certificate.public_bytes(Encoding.PEM)
 
 
@@ -135,7 +166,7 @@ def _sign_leaf(
     public_key: rsa.RSAPublicKey,
     subject: x509.Name,
     hosts: Sequence[str],
-    days: int,
+    lifetime: timedelta,
     *,
     server: bool,
 ) -> x509.Certificate:
@@ -150,7 +181,7 @@ def _sign_leaf(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(min(now + timedelta(days=days), ca_cert.not_valid_after_utc))
+        .not_valid_after(min(now + lifetime, ca_cert.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(enciphers_keys=server), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)

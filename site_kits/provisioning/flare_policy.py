@@ -10,6 +10,11 @@ from typing import Any
 
 CLASS_ALLOW_LIST = ["fl_jobs.flare."]
 SCOPE = "consilium"
+_CERTIFICATE_GATE = {
+    "id": "certificate_gate",
+    "path": "fl_jobs.flare.certificate_gate.CertificateGate",
+    "args": {},
+}
 _STORAGE = "nvflare.app_common.storages.filesystem_storage.FilesystemStorage"
 
 _NOTHING = {
@@ -113,6 +118,7 @@ def server_resources(folder: Path) -> dict[str, Any]:
             },
             # no log_receiver: no site sends its logs
             {"id": "mark_abandoned", "path": "fl_jobs.flare.server_parts.MarkAbandoned", "args": {}},
+            _CERTIFICATE_GATE,
         ],
     }
 

@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fl_jobs.packaging.job import write_job
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.provisioning import ca, flare_kit
 from tests.approvals import STANDING, approve, write_policy
+from tests.e2e.allowed import Allowed, make_request
 
 REGISTERED = "Successfully registered client:"
 SERVER_UP = "Server started"
@@ -80,6 +77,7 @@ class Federation:
         self.root_pem = self.ca_cert.public_bytes(Encoding.PEM)
         self.server = self._participant("server", root / "server", {})
         self.sites: dict[str, Participant] = {}
+        self.allowed = Allowed(self.server.folder)
         key, certificate = ca.issue_server_certificate(
             self.ca_key, self.ca_cert, "server", ["localhost", "127.0.0.1"]
         )
@@ -91,6 +89,7 @@ class Federation:
             flare_kit.write_admin_kit(
                 self.admin_folder(name), self.facts, name, key, certificate, self.root_pem
             )
+            self.allowed.add(name, certificate)
 
     def __enter__(self) -> "Federation":
         return self
@@ -120,6 +119,7 @@ class Federation:
         key_file.touch(mode=0o600)
         key_file.write_bytes(key_pem)
         (flare / "startup" / "client.crt").write_bytes(certificate)
+        self.allowed.add(name, certificate)
         site = self._participant(name, flare, {"CONSILIUM_SITE_HOME": str(home)})
         self.sites[name] = site
         return site
@@ -195,15 +195,6 @@ class Federation:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-
-def make_request(site: str) -> tuple[bytes, bytes]:
-    """Make a site's key and certificate request, as the agent does."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    return pem, request.public_bytes(Encoding.PEM)
 
 
 def free_port() -> int:

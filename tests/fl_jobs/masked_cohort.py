@@ -14,7 +14,7 @@ from secure_agg.model_hash import model_hash
 from secure_agg.server import ServerEpoch
 from secure_agg.state import MemoryVault
 from site_kits.provisioning import ca
-from tests.e2e.federation import make_request
+from tests.e2e.allowed import make_request
 
 NAMES = ("a", "b", "c", "d")
 

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.db import connection
 from django.test import TransactionTestCase
 
@@ -13,6 +14,7 @@ from platform_web.federation import founding
 from platform_web.federation import services as federation
 from platform_web.federation.models import Federation, ServiceIdentity, Site, TicketKey
 from tests.platform_web import world
+from tests.platform_web.signed import csr
 
 PASSWORD = "correct horse battery"
 _flush = TransactionTestCase._fixture_teardown
@@ -142,3 +144,18 @@ def run_form(dana, make_site):
         "min_sites": 3,
         "sites": [site.name for site in sites],
     }
+
+
+@pytest.fixture(scope="session")
+def site_key():
+    """The key a site made; RSA keys cost time."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture
+def enrolment(invite, site_key):
+    """Site A has enrolled with its first kit."""
+    token = "t" * 43
+    kit = invite().kit
+    federation.record_kit_built(kit=kit, enrolment_token=token, zip_sha256="0" * 64)
+    return federation.enrol_site(name="site-a", token=token, csr_pem=csr(site_key, "site-a"))

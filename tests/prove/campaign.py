@@ -24,9 +24,9 @@ FIFTH = DemoSite("hillside", "Hillside Hospital", "Hillside_Trust", "south", ind
 class Campaign:
     """A started platform with four online sites; ``journey`` acts as its people."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, machine: type[Machine] = Machine) -> None:
         self.folder = folder
-        self.machine = Machine(folder)
+        self.machine = machine(folder)
         self.study = cytology()
         self.journey = Journey(
             self.machine, self.study, None, say=lambda sentence: console.print(f"      {sentence}")

@@ -12,7 +12,7 @@ from secure_agg.errors import SecureAggregationError
 from secure_agg.identity import Identity, Trust, fingerprint, is_pinned, verify_advert
 from secure_agg.messages import ECDSA_P256, ED25519, RSA_PSS_SHA256, Advert
 from site_kits.provisioning import ca
-from tests.e2e.federation import make_request
+from tests.e2e.allowed import make_request
 from tests.secure_agg.cohort import NOW, Root, identity_of, make_key, name_of, subject_of, the_root
 
 NAME = name_of(0)

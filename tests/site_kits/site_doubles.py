@@ -19,9 +19,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from PIL import Image
 
+from site_kits.certificate_dates import renew_from
 from site_kits.errors import CertificateRequestError, SignatureError
 from site_kits.manifest import KitManifest
-from site_kits.provisioning.ca import fingerprint_sha256, issue_server_certificate, sign_site_csr
+from site_kits.provisioning.ca import (
+    fingerprint_sha256,
+    issue_server_certificate,
+    renew_site_certificate,
+    sign_site_csr,
+)
 from site_kits.signing import verify_request
 from site_kits.site_home import SiteHome
 
@@ -57,6 +63,9 @@ class Portal:
     certificate: x509.Certificate | None = None
     clock_offset_s: float = 0.0
     issue_for: str = SITE
+    lifetime: timedelta = timedelta(days=90)
+    barred: str = ""  # why the site's certificate does not count
+    left: list = field(default_factory=list)
     url: str = ""
 
     @property
@@ -66,8 +75,11 @@ class Portal:
     def answer(self, method, path, headers, body):
         if path == "/agent/v1/enrol":
             return self._enrol(json.loads(body))
-        if not path.startswith(("/agent/v1/h", "/agent/v1/artifacts/", "/agent/v1/requests/")):
+        known = ("h", "renew", "leave", "artifacts/", "requests/")
+        if not path.startswith(tuple(f"/agent/v1/{name}" for name in known)):
             return 404, {"detail": "nothing here"}
+        if self.barred:
+            return 401, {"detail": f"This site is {self.barred}.", "code": self.barred}
         try:
             verify_request(self.certificate, headers, method=method, path=path, body=body, now=time.time())
         except SignatureError as exc:
@@ -85,6 +97,11 @@ class Portal:
         if path.endswith("/decision"):
             self.decisions.append(json.loads(body))
             return self.decision_answer
+        if path == "/agent/v1/renew":
+            return self._renew()
+        if path == "/agent/v1/leave":
+            self.left.append(headers["X-Consilium-Serial"])
+            return 200, {"left": True}
         data = self.artifacts.get(path.rsplit("/", 1)[1])
         return (200, data) if data is not None else (404, {"detail": "not here"})
 
@@ -98,10 +115,28 @@ class Portal:
                 body["csr_pem"].encode(),
                 site=self.issue_for,
                 organisation="Hospital A",
+                lifetime=self.lifetime,
             )
         except CertificateRequestError as exc:
             return 409, {"detail": str(exc), "code": "name"}
         self.token = ""
+        return self._issued(pem)
+
+    def _renew(self):
+        """As the portal: the same one again until it is due, then another for the same key."""
+        pem = self.certificate.public_bytes(Encoding.PEM)
+        if datetime.now(UTC) >= renew_from(self.certificate):
+            pem = renew_site_certificate(
+                self.ca_key,
+                self.ca_cert,
+                pem,
+                site=SITE,
+                organisation="Hospital A",
+                lifetime=timedelta(days=90),
+            )
+        return self._issued(pem)
+
+    def _issued(self, pem):
         self.certificate = x509.load_pem_x509_certificate(pem)
         return 201, {
             "certificate_pem": pem.decode(),

@@ -15,6 +15,7 @@ from site_kits.agent.enrolment import enrol
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.portal import PortalDoor
 from site_kits.agent.processes import ChildRecord
+from site_kits.agent.renewal import Credentials
 from site_kits.agent.status import StatusBoard
 from site_kits.site_home import ServingState, read_state, write_state
 from tests.site_kits.site_doubles import sha256, wait_until
@@ -43,7 +44,8 @@ def full_disk(*_arguments):
 def site(home, portal):
     """Door, identity and board of an enrolled site."""
     door = PortalDoor(portal.url, home.root_ca)
-    yield door, enrol(home, preflight.load_manifest(home), door), StatusBoard(home)
+    manifest = preflight.load_manifest(home)
+    yield door, Credentials(home, manifest, enrol(home, manifest, door)), StatusBoard(home)
     door.close()
 
 
@@ -59,7 +61,7 @@ def child(home):
 
 
 def test_a_full_disk_costs_a_beat_and_not_the_heartbeat(home, portal, site, monkeypatch, caplog):
-    door, identity, board = site
+    door, credentials, board = site
     portal.orders = [ORDER]
     stop = threading.Event()
     children = {"client": child(home), "inference": child(home)}
@@ -67,7 +69,7 @@ def test_a_full_disk_costs_a_beat_and_not_the_heartbeat(home, portal, site, monk
     monkeypatch.setattr(module, "LONGEST_INTERVAL_S", 0.05)
     keep = module.write_state
     monkeypatch.setattr(module, "write_state", full_disk)
-    beating = Heartbeat(home, identity, door, board, children, stop)
+    beating = Heartbeat(home, credentials, door, board, children, stop)
     with caplog.at_level(logging.INFO, "consilium.site"):
         beating.start()
         wait_until(lambda: len(portal.heartbeats) > 2)
@@ -100,11 +102,11 @@ def test_a_child_that_cannot_be_started_is_tried_again(home):
 
 
 def test_an_altered_shared_part_is_fetched_again(home, portal, site):
-    door, identity, board = site
+    door, credentials, board = site
     portal.artifacts = {sha256(SHARED): SHARED}
     state = ServingState.model_validate({"orders": [ORDER]})
     write_state(home.serving_json, state.model_dump(mode="json"))
-    puller = Puller(home, identity, door, board, threading.Event())
+    puller = Puller(home, credentials, door, board, threading.Event())
     path = home.artifact(sha256(SHARED))
     for content in (None, b"shared PART", b"short"):
         if content is not None:

@@ -15,6 +15,7 @@ from site_kits.agent.enrolment import enrol
 from site_kits.agent.heartbeat import Heartbeat
 from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor
+from site_kits.agent.renewal import Credentials
 from site_kits.agent.requests import decide, list_requests, load_request
 from site_kits.agent.status import StatusBoard
 from site_kits.decisions import verify_decision
@@ -52,7 +53,8 @@ def agent(home, portal):
     identity = enrol(home, manifest, door)
     write_missing_policy(home, manifest.policy)
     board, children = StatusBoard(home), {"client": Still(), "inference": Still()}
-    yield Heartbeat(home, identity, door, board, children, threading.Event())
+    credentials = Credentials(home, manifest, identity)
+    yield Heartbeat(home, credentials, door, board, children, threading.Event())
     door.close()
 
 

@@ -8,6 +8,8 @@ from platform_web.federation.services.agents import (
 from platform_web.federation.services.certificates import (
     Enrolment,
     enrol_site,
+    note_certificate_used,
+    renew_certificate,
 )
 from platform_web.federation.services.kits import (
     Invitation,
@@ -15,6 +17,12 @@ from platform_web.federation.services.kits import (
     issue_kit,
     record_kit_built,
     record_kit_failed,
+)
+from platform_web.federation.services.revocations import (
+    confirm_revocation,
+    leave_site,
+    request_revocation,
+    withdraw_revocation,
 )
 from platform_web.federation.services.sites import (
     invite_site,
@@ -26,16 +34,22 @@ from platform_web.federation.services.sites import (
 __all__ = [
     "Enrolment",
     "Invitation",
+    "confirm_revocation",
     "enrol_site",
     "hand_out_kit",
     "invite_site",
     "issue_kit",
+    "leave_site",
+    "note_certificate_used",
     "prune_nonces",
     "record_flare_seen",
     "record_heartbeat",
     "record_kit_built",
     "record_kit_failed",
+    "renew_certificate",
+    "request_revocation",
     "resume_site",
     "suspend_site",
     "use_nonce",
+    "withdraw_revocation",
 ]

@@ -1,19 +1,19 @@
-"""Certificates: issued for the key a site made itself."""
+"""Certificates: issued for the key a site made itself, renewed for the same key, replaced once it is used."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from platform_web.audit import services as audit
-from platform_web.federation import authority, selectors
-from platform_web.federation.errors import (
-    EnrolmentTokenError,
-)
-from platform_web.federation.models import Certificate, Kit, Site
+from platform_web.federation import allow_list, authority, selectors
+from platform_web.federation.errors import EnrolmentTokenError
+from platform_web.federation.models import Certificate, Federation, Kit, Site
+from site_kits.certificate_dates import renew_from
 from site_kits.provisioning import ca
 from site_kits.signing import serial_hex
 
@@ -32,32 +32,85 @@ class Enrolment:
 def enrol_site(*, name: str, token: str, csr_pem: str) -> Enrolment:
     """Certificate for the key the site made itself; the token is used up exactly when one is issued.
 
-    The same token with the same key gives the same certificate again: the first answer may have been lost
-    on the wire, and only the holder of that key can use it. Raises EnrolmentTokenError (nothing is said
-    about which part was wrong), CertificateRequestError for a bad request or another name, MasterKeyError.
+    Certificates of former kits count no more. The same token with the same key gives the same certificate
+    again: the first answer may have been lost on the wire, and only the holder of that key can use it.
+    Raises EnrolmentTokenError (nothing is said about which part was wrong), CertificateRequestError for a bad
+    request or another name, MasterKeyError.
     """
     kit = selectors.kit_for_enrolment(name, token)
     federation = authority.the_federation()
     if kit is None:
-        again = _issued_before(name, token, csr_pem)
-        return Enrolment(again.pem, federation.root_certificate_pem, again.serial, again.not_after)
+        return _answer(_issued_before(name, token, csr_pem), federation)
     root_key, root = authority.open_root(federation)
     pem = ca.sign_site_csr(
-        root_key, root, csr_pem.encode(errors="replace"), site=name, organisation=kit.site.organisation
+        root_key,
+        root,
+        csr_pem.encode(errors="replace"),
+        site=name,
+        organisation=kit.site.organisation,
+        lifetime=settings.CONSILIUM_CERTIFICATE_LIFETIME,
     )
     if not Kit.objects.filter(pk=kit.pk, enrolled_at__isnull=True).update(enrolled_at=timezone.now()):
         raise EnrolmentTokenError(_("The enrolment token was just used. Ask for a new kit."))
-    certificate = _store_certificate(kit, pem)
+    certificate = _store_certificate(kit.site, pem, kit=kit)
+    _replace_others(certificate)
     Site.objects.filter(pk=kit.site_id, status=Site.Status.INVITED).update(status=Site.Status.ENROLLED)
+    allow_list.promise()
     audit.record(
         act="certificate.issued",
         site=name,
-        obj=[("certificate", certificate.serial, certificate.fingerprint_sha256), ("kit", str(kit.pk), "")],
+        obj=[*_object(certificate), ("kit", str(kit.pk), "")],
         data={"not_after": certificate.not_after.isoformat()},
     )
-    return Enrolment(
-        certificate.pem, federation.root_certificate_pem, certificate.serial, certificate.not_after
+    return _answer(certificate, federation)
+
+
+@transaction.atomic
+def renew_certificate(*, certificate: Certificate) -> Enrolment:
+    """The certificate the site should have: a new one for the same key from two thirds of its life on.
+
+    Asked again, because the answer was lost or the site's file is damaged, it gives the same one again and
+    issues nothing. ``certificate`` is the one that signed the request. Raises MasterKeyError.
+    """
+    site = Site.objects.select_for_update().get(pk=certificate.site_id)
+    federation = authority.the_federation()
+    newest = site.certificates.filter(revoked_at=None, replaced_at=None).latest("created")
+    held = x509.load_pem_x509_certificate(newest.pem.encode())
+    if timezone.now() < renew_from(held):
+        return _answer(newest, federation)
+    root_key, root = authority.open_root(federation)
+    pem = ca.renew_site_certificate(
+        root_key,
+        root,
+        certificate.pem.encode(),
+        site=site.name,
+        organisation=site.organisation,
+        lifetime=settings.CONSILIUM_CERTIFICATE_LIFETIME,
     )
+    renewed = _store_certificate(site, pem, renewal_of=certificate)
+    allow_list.promise()
+    audit.record(
+        act="certificate.renewed",
+        site=site.name,
+        obj=_object(renewed),
+        data={"not_after": renewed.not_after.isoformat(), "renewal_of": certificate.serial},
+    )
+    return _answer(renewed, federation)
+
+
+@transaction.atomic
+def note_certificate_used(*, certificate: Certificate) -> None:
+    """The site has signed with a renewed certificate: those before it count no more."""
+    if not _replace_others(certificate):
+        return
+    allow_list.promise()
+    audit.record(act="certificate.replaced", site=certificate.site.name, obj=_object(certificate))
+
+
+def _replace_others(certificate: Certificate) -> int:
+    others = Certificate.objects.filter(site=certificate.site, revoked_at=None, replaced_at=None)
+    older = others.exclude(pk=certificate.pk).filter(created__lte=certificate.created)
+    return older.update(replaced_at=timezone.now())
 
 
 def _issued_before(name: str, token: str, csr_pem: str) -> Certificate:
@@ -71,14 +124,27 @@ def _issued_before(name: str, token: str, csr_pem: str) -> Certificate:
     )
 
 
-def _store_certificate(kit: Kit, pem: bytes) -> Certificate:
+def _store_certificate(
+    site: Site, pem: bytes, *, kit: Kit | None = None, renewal_of: Certificate | None = None
+) -> Certificate:
     certificate = x509.load_pem_x509_certificate(pem)
     return Certificate.objects.create(
-        site=kit.site,
+        site=site,
         kit=kit,
+        renewal_of=renewal_of,
         serial=serial_hex(certificate),
         fingerprint_sha256=ca.fingerprint_sha256(pem),
         pem=pem.decode(),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
+    )
+
+
+def _object(certificate: Certificate) -> list[audit.Object]:
+    return [("certificate", certificate.serial, certificate.fingerprint_sha256)]
+
+
+def _answer(certificate: Certificate, federation: Federation) -> Enrolment:
+    return Enrolment(
+        certificate.pem, federation.root_certificate_pem, certificate.serial, certificate.not_after
     )

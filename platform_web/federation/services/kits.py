@@ -40,6 +40,9 @@ class Invitation:
 def issue_kit(*, actor: User, site: Site) -> Invitation:
     """A fresh kit for a site; links and enrolment tokens of earlier kits stop working."""
     site = Site.objects.select_for_update().get(pk=site.pk)
+    if site.status in (Site.Status.REVOKED, Site.Status.LEFT):  # the new kit is its way back
+        site.status = Site.Status.INVITED
+        Site.objects.filter(pk=site.pk).update(status=site.status)
     if site.status == Site.Status.SUSPENDED:
         raise FederationError(_("%(site)s is suspended; it gets no kit.") % {"site": site.name})
     authority.the_federation()

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from platform_web.audit import services as audit
-from platform_web.federation import authority
+from platform_web.federation import allow_list, authority
 from platform_web.federation.errors import (
     FederationError,
     SiteNameError,
@@ -25,8 +25,8 @@ def invite_site(*, actor: User, name: str, title: str, organisation: str, zone: 
     Raises SiteNameError for a malformed, reserved or taken name, FederationError for other fields.
     """
     check_site_name(name, authority.the_federation())
-    texts = [_clean(_("title"), title, 200), _clean(_("organisation"), organisation, 64)]
-    zone = _clean(_("zone"), zone, 64, required=False)
+    texts = [one_line(_("title"), title, 200), one_line(_("organisation"), organisation, 64)]
+    zone = one_line(_("zone"), zone, 64, required=False)
     site, is_new = Site.objects.get_or_create(
         name=name, defaults={"title": texts[0], "organisation": texts[1], "zone": zone}
     )
@@ -45,13 +45,18 @@ def invite_site(*, actor: User, name: str, title: str, organisation: str, zone: 
 
 @transaction.atomic
 def suspend_site(*, actor: User, site: Site, reason: str = "") -> None:
-    """Refuse the site's agent from now on. Raises FederationError when it is suspended already."""
+    """None of the site's certificates counts from the commit on, until it is resumed.
+
+    Raises FederationError when it is suspended, revoked or gone already, or for a reason of several lines.
+    """
+    reason = one_line(_("reason"), reason, 200, required=False)
     if (
         not Site.objects.filter(pk=site.pk)
-        .exclude(status=Site.Status.SUSPENDED)
+        .exclude(status__in=Site.BARRED)
         .update(status=Site.Status.SUSPENDED)
     ):
-        raise FederationError(_("%(site)s is suspended already.") % {"site": site.name})
+        raise FederationError(_("%(site)s is suspended, revoked or gone already.") % {"site": site.name})
+    allow_list.promise()
     audit.record(
         act="site.suspended",
         actor=actor,
@@ -64,10 +69,11 @@ def suspend_site(*, actor: User, site: Site, reason: str = "") -> None:
 @transaction.atomic
 def resume_site(*, actor: User, site: Site, reason: str = "") -> None:
     """Let a suspended site take part again. Raises FederationError when it is not suspended."""
-    has_certificate = site.certificates.filter(revoked_at__isnull=True).exists()
+    has_certificate = site.certificates.filter(revoked_at=None, replaced_at=None).exists()
     status = Site.Status.ENROLLED if has_certificate else Site.Status.INVITED
     if not Site.objects.filter(pk=site.pk, status=Site.Status.SUSPENDED).update(status=status):
         raise FederationError(_("%(site)s is not suspended.") % {"site": site.name})
+    allow_list.promise()
     audit.record(
         act="site.resumed",
         actor=actor,
@@ -83,7 +89,7 @@ def record_flare_seen(*, names: Iterable[str], now: datetime) -> None:
     Site.objects.filter(name__in=list(names)).update(flare_seen_at=now)
 
 
-def _clean(field: str, value: str, limit: int, *, required: bool = True) -> str:
+def one_line(field: str, value: str, limit: int, *, required: bool = True) -> str:
     """One line of text without control characters. Raises FederationError."""
     value = " ".join(value.split())
     if (

@@ -96,7 +96,7 @@ def _begin(run: Run, actor: User | None) -> None:
 
 
 def _count(run: Run, state: str) -> int:
-    active = run.approvals.exclude(site__status=Site.Status.SUSPENDED)
+    active = run.approvals.exclude(site__status__in=Site.BARRED)
     return active.filter(state=state).count()
 
 

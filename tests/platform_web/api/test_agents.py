@@ -1,16 +1,13 @@
 import json
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 from django.test import Client
 
 from platform_web.federation import services
 from platform_web.federation.models import Certificate, Dataset, Site
 from site_kits.signing import sign_request
+from tests.platform_web.signed import csr, is_problem, signed
 
 TOKEN = "t" * 43
 HEARTBEAT = {"agent_version": "0.1.0", "client": {"state": "running", "restarts": 0}, "datasets": []}
@@ -39,12 +36,6 @@ def key():
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def csr(key, name):
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
-    return request.public_bytes(Encoding.PEM).decode()
-
-
 @pytest.fixture
 def built(invite):
     invitation = invite()
@@ -60,22 +51,6 @@ def enrolled(built, key):
 def post(path, body, **headers):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Client().post(f"/agent/v1/{path}", content, content_type="application/json", headers=headers)
-
-
-def signed(key, enrolment, method, path, body=b"", site="site-a"):
-    path = f"/agent/v1/{path}"
-    headers = sign_request(key, site=site, serial=enrolment.serial, method=method, path=path, body=body)
-    return Client().generic(method, path, body, content_type="application/json", headers=headers), headers
-
-
-def is_problem(response, status, code):
-    assert response.status_code == status, response.content
-    assert response["Content-Type"] == "application/problem+json"
-    problem = response.json()
-    assert (problem["code"], problem["status"]) == (code, status)
-    assert problem["detail"]
-    assert "Traceback" not in response.content.decode()
-    return True
 
 
 def test_enrolment_answers_certificate_root_serial_and_last_day(built, key):
@@ -142,10 +117,10 @@ def test_an_unsigned_request_is_refused(enrolled):
 def test_a_revoked_certificate_and_a_suspended_site_are_refused(enrolled, key, ann):
     site = Site.objects.get()
     services.suspend_site(actor=ann, site=site)
-    assert is_problem(signed(key, enrolled, "POST", "heartbeat", b"{}")[0], 401, "signature")
+    assert is_problem(signed(key, enrolled, "POST", "heartbeat", b"{}")[0], 401, "suspended")
     services.resume_site(actor=ann, site=site)
     Certificate.objects.update(revoked_at=site.created)
-    assert is_problem(signed(key, enrolled, "POST", "heartbeat", b"{}")[0], 401, "signature")
+    assert is_problem(signed(key, enrolled, "POST", "heartbeat", b"{}")[0], 401, "revoked")
 
 
 def test_a_site_cannot_sign_as_another(enrolled, key, make_site):

@@ -4,8 +4,6 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from django.utils import timezone
 
@@ -24,6 +22,7 @@ from platform_web.federation.heartbeat import Heartbeat
 from platform_web.federation.models import Certificate, Dataset, Kit, Site
 from platform_web.outbox.models import Task
 from site_kits.errors import CertificateRequestError
+from tests.platform_web.signed import csr
 
 TOKEN = "t" * 43
 CARD = {
@@ -40,12 +39,6 @@ CARD = {
 @pytest.fixture(scope="module")
 def key():
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-def csr(key, name="site-a"):
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
-    return request.public_bytes(Encoding.PEM).decode()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent
-from platform_web.federation.models import Site
+from platform_web.federation.models import Revocation, Site
 from platform_web.registry.models import SiteModel
 
 OK, AWAY, NO, NONE, BAD = 200, 302, 403, 404, 422
@@ -31,6 +31,11 @@ TABLE = {
     "add_site": ("post", {"administrator": BAD}),
     "site": ("get", OWN),
     "new_kit": ("post", {"administrator": OK}),
+    "suspend_site": ("post", {"administrator": AWAY}),
+    "resume_site": ("post", {"administrator": AWAY}),
+    "request_revocation": ("post", {"administrator": AWAY}),
+    "confirm_revocation": ("post", {"administrator": AWAY}),
+    "withdraw_revocation": ("post", {"administrator": AWAY}),
     "studies": ("get", READERS),
     "add_study": ("post", {"data_scientist": BAD}),
     "study": ("get", OWN),
@@ -96,6 +101,9 @@ def people(ann, dana, otto, two_sites, person):
 def paths(rows, people):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
+    waiting = Revocation.objects.create(
+        site=model.site, reason="a laptop was lost", requested_by=people["administrator"]
+    )
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
     return {
         "home": "/",
@@ -108,6 +116,11 @@ def paths(rows, people):
         "add_site": "/sites/add/",
         "site": "/sites/site-a/",
         "new_kit": "/sites/site-a/kit/",
+        "suspend_site": "/sites/site-a/suspend/",
+        "resume_site": "/sites/site-a/resume/",
+        "request_revocation": "/sites/site-a/revocation/",
+        "confirm_revocation": f"/revocations/{waiting.pk}/confirm/",
+        "withdraw_revocation": f"/revocations/{waiting.pk}/withdraw/",
         "studies": "/studies/",
         "add_study": "/studies/add/",
         "study": f"/studies/{rows.study.slug}/",

@@ -1,6 +1,7 @@
 """Changes to sites, kits and certificates. Each public function is one transaction and one audit entry."""
 
 from platform_web.federation.services.agents import (
+    admit_agent,
     prune_nonces,
     record_heartbeat,
     use_nonce,
@@ -16,6 +17,10 @@ from platform_web.federation.services.kits import (
     record_kit_built,
     record_kit_failed,
 )
+from platform_web.federation.services.pins import (
+    PIN_ATTEMPTS,
+    check_pin,
+)
 from platform_web.federation.services.sites import (
     invite_site,
     record_flare_seen,
@@ -24,8 +29,11 @@ from platform_web.federation.services.sites import (
 )
 
 __all__ = [
+    "PIN_ATTEMPTS",
     "Enrolment",
     "Invitation",
+    "admit_agent",
+    "check_pin",
     "enrol_site",
     "hand_out_kit",
     "invite_site",

@@ -85,8 +85,8 @@ def read_invitation(link: str | None, pin_file: str | None, manifest: KitManifes
     if not link:
         raise AgentError(
             _(
-                "This site has no certificate yet. Start it with the link of your invitation: ./start.sh LINK "
-                "(the administrator makes a new one if it is over)."
+                "This site has no certificate yet. Start it with the link of your invitation: "
+                "./start.sh LINK (the administrator makes a new one if it is over)."
             )
         )
     return Invitation(_token_of(link, manifest), _read_pin(pin_file, manifest))
@@ -104,7 +104,8 @@ def _token_of(link: str, manifest: KitManifest) -> str:
     if found[1] != manifest.web_origin:
         raise AgentError(
             _(
-                "The link is of {there}, but this kit is of {here}. Open the link, get its kit and start that."
+                "The link is of {there}, but this kit is of {here}. Open the link, get its kit and start "
+                "that one."
             ).format(there=found[1], here=manifest.web_origin)
         )
     return found[2]
@@ -122,8 +123,8 @@ def _read_pin(pin_file: str | None, manifest: KitManifest) -> str:
     if len(pin) != PIN_DIGITS or not (pin.isascii() and pin.isdigit()):
         raise AgentError(
             _(
-                "The PIN of an invitation has {count} digits; nothing was sent. The administrator tells it by "
-                "telephone. Start in a terminal and type it, or name a file with --pin-file."
+                "The PIN of an invitation has {count} digits; nothing was sent. The administrator tells it "
+                "by telephone. Start in a terminal and type it, or name a file with --pin-file."
             ).format(count=PIN_DIGITS)
         )
     return pin

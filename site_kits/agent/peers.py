@@ -60,9 +60,7 @@ def show_peers(home: SiteHome, _parsed: argparse.Namespace) -> int:
         lines.append(
             _("Pinned sites ({count}); a site that is not among them is refused:").format(count=len(pins))
         )
-        lines += [
-            _pinned_line(name, pins[name], seen.get(name), suggested.get(name)) for name in sorted(pins)
-        ]
+        lines += [_pinned_line(name, pins[name], seen, suggested) for name in sorted(pins)]
     known = {**suggested, **seen}
     missing = sorted(known.keys() - (pins or {}).keys() - {site})
     if missing:
@@ -161,16 +159,14 @@ def _suggested(home: SiteHome) -> dict[str, str]:
     return {name: key for name, key in pairs if _NAME.fullmatch(name) and _KEY.fullmatch(str(key))}
 
 
-def _pinned_line(name: str, pinned: str, seen: str | None, suggested: str | None) -> str:
+def _pinned_line(name: str, pinned: str, seen: dict[str, str], suggested: dict[str, str]) -> str:
     line = f"  {name}  {grouped(pinned)}"
-    if seen not in (None, pinned):
-        return _("{line}\n    came with ANOTHER key in the last run: {seen}").format(
-            line=line, seen=grouped(seen or "")
-        )
-    if seen is None and suggested not in (None, pinned):
-        return _("{line}\n    has ANOTHER key by what the portal named at enrolment: {named}").format(
-            line=line, named=grouped(suggested or "")
-        )
+    if name in seen:
+        sentence = _("{line}\n    came with ANOTHER key in the last run: {seen}")
+        return line if seen[name] == pinned else sentence.format(line=line, seen=grouped(seen[name]))
+    if suggested.get(name, pinned) != pinned:
+        sentence = _("{line}\n    has ANOTHER key by what the portal named at enrolment: {named}")
+        return sentence.format(line=line, named=grouped(suggested[name]))
     return line
 
 

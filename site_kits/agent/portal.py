@@ -124,8 +124,9 @@ class PortalDoor:
             if any(words in str(exc) for words in _NOT_NOW):
                 raise PortalUnreachableError(
                     _(
-                        "This machine's clock says {now} UTC, and at that time the certificate of {url} is not "
-                        "valid. Set the clock (timedatectl set-ntp true); if it is right, tell the administrator."
+                        "This machine's clock says {now} UTC, and at that time the certificate of {url} is "
+                        "not valid. Set the clock (timedatectl set-ntp true); if it is right, tell the "
+                        "administrator."
                     ).format(now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), url=self.url)
                 ) from exc
             if "CERTIFICATE_VERIFY_FAILED" in str(exc):

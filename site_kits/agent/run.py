@@ -93,9 +93,7 @@ class Agent:
             identity = self._patiently(lambda: enrol(self.home, manifest, door, given.token, given.pin))
             log.info(_("Enrolled: the key was made here and stays here."))
             if read_state(self.home.suggested_peers_json).get("peers"):
-                log.info(
-                    _("The portal named the keys of other sites. Confirm them by phone: ./start.sh peers")
-                )
+                log.info(_("The portal named other sites' keys. Confirm them by phone: ./start.sh peers"))
         until = identity.certificate.not_valid_after_utc.date().isoformat()
         log.info(_("Certificate of %s valid until %s (%d days)."), manifest.site, until, identity.days_left)
         return identity

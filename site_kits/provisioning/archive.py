@@ -1,5 +1,6 @@
-"""The kit as one zip: same contents, same bytes. It holds no secret: the site makes its own key and proves
-itself with the link and the PIN its operator was told.
+"""The kit as one zip: same contents, same bytes. It holds no secret.
+
+The site makes its own key and proves itself with the link and the PIN its operator was told.
 """
 
 import zipfile

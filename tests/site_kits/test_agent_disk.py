@@ -17,7 +17,7 @@ from site_kits.agent.portal import PortalDoor
 from site_kits.agent.processes import ChildRecord
 from site_kits.agent.status import StatusBoard
 from site_kits.site_home import ServingState, read_state, write_state
-from tests.site_kits.site_doubles import sha256, wait_until
+from tests.site_kits.site_doubles import PIN, TOKEN, sha256, wait_until
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 SHARED = b"shared part"
@@ -43,7 +43,7 @@ def full_disk(*_arguments):
 def site(home, portal):
     """Door, identity and board of an enrolled site."""
     door = PortalDoor(portal.url, home.root_ca)
-    yield door, enrol(home, preflight.load_manifest(home), door), StatusBoard(home)
+    yield door, enrol(home, preflight.load_manifest(home), door, TOKEN, PIN), StatusBoard(home)
     door.close()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from site_kits.agent.processes import mark_of, marked_processes
 from site_kits.site_home import read_serving, read_state
-from tests.site_kits.site_doubles import add_cytology, sha256, unpack_kit, wait_until
+from tests.site_kits.site_doubles import LINK, PIN, add_cytology, sha256, unpack_kit, wait_until
 
 
 def environment(**more):
@@ -30,12 +31,14 @@ def start(home):
     """Start the kit's one command; whatever is still there at the end is killed."""
     running = []
 
-    def run(at=None, **more):
+    def run(at=None, *, link=LINK, **more):
         folder = (at or home).root
         with (folder / "screen.txt").open("ab") as screen:
             process = subprocess.Popen(
-                ["./start.sh"], cwd=folder, env=environment(**more), stdout=screen, stderr=subprocess.STDOUT
-            )
+                ["./start.sh", *([link] if link else [])],
+                cwd=folder, env=environment(CONSILIUM_PIN=PIN, **more), stdin=subprocess.DEVNULL,
+                stdout=screen, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         running.append(process)
         return process
 
@@ -177,7 +180,7 @@ def ask(url):
 def test_a_clock_that_differs_is_said(home, portal, start):
     portal.clock_offset_s = 90
     start()
-    wait_until(lambda: "clock differs" in screen(home))
+    wait_until(lambda: "clock is 90 s behind" in screen(home))
 
 
 def test_a_broken_data_folder_is_said_and_the_site_comes_up(home, portal, start):
@@ -199,15 +202,65 @@ def test_the_client_sees_nothing_of_the_operator_s_environment(home, start):
     assert seen["HOME"] == seen["CONSILIUM_SITE_HOME"] == str(home.root)
 
 
-def test_a_site_that_waits_for_the_portal_stops_at_once_and_kept_its_token(home, portal, start):
+def test_a_start_without_link_says_what_is_missing(home, start):
+    assert start(link=None).wait(timeout=20) == 2
+    assert "no certificate yet. Start it with the link of your invitation" in screen(home)
+
+
+def test_the_second_of_two_agents_stops_and_says_why(home, portal, start):
+    portal.twin = True
+    assert start().wait(timeout=30) == 2
+    assert "Another agent with this site's key and certificate was at work before" in screen(home)
+    assert everything(home) == []
+    assert "Traceback" not in screen(home)
+
+
+def test_a_kit_whose_unpacker_kept_no_modes_starts_and_can_be_started_again(home, portal):
+    (home.root / "start.sh").chmod(0o644)
+    done = subprocess.run(
+        ["bash", "start.sh", "status"], cwd=home.root, env=environment(), capture_output=True, text=True
+    )
+    assert "not running" in done.stdout
+    assert os.access(home.root / "start.sh", os.X_OK)
+
+
+def test_a_person_is_shown_the_root_and_asked_for_the_pin_before_anything_is_installed(home):
+    screen_end, own_end = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", "start.sh", LINK], cwd=home.root,
+        env={"PATH": os.environ["PATH"], "CONSILIUM_MIN_FREE_MB": "999999999"},
+        stdin=own_end, stdout=own_end, stderr=own_end,
+    )  # fmt: skip
+    os.close(own_end)
+    (home.root / "wheel").mkdir()
+    (home.root / "wheel" / "consilium-0.1.0-py3-none-any.whl").write_bytes(b"")
+    shown, asked = "", 0
+    with contextlib.suppress(OSError):  # the end of the terminal
+        while piece := os.read(screen_end, 4096).decode():
+            shown += piece
+            if "PIN (nothing is shown" in shown and not asked:
+                asked = os.write(screen_end, f"{PIN}\n".encode())
+    assert process.wait(timeout=10) == 2
+    os.close(screen_end)
+    root = json.loads(home.site_json.read_text())["root_fingerprint_sha256"]
+    assert root in shown.replace(" ", "")
+    assert PIN not in shown
+    assert shown.index("PIN (nothing") < shown.index("MB are free")
+
+
+def test_a_site_that_waits_for_the_portal_stops_at_once_and_goes_on_with_the_same_key(home, portal, start):
     facts = json.loads(home.site_json.read_text()) | {"agents_url": "https://localhost:9"}
     home.site_json.write_text(json.dumps(facts))
     agent = start()
     wait_until(lambda: "Next attempt in" in screen(home))
     agent.send_signal(signal.SIGINT)
     assert agent.wait(timeout=5) == 0
-    assert home.token.exists()
     assert everything(home) == []
+    key = home.key.read_bytes()
+    home.site_json.write_text(json.dumps(facts | {"agents_url": portal.url}))
+    start()
+    wait_until(lambda: portal.heartbeats)
+    assert home.key.read_bytes() == key
 
 
 def test_start_refuses_a_folder_that_was_not_unpacked_whole(home):

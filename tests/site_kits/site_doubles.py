@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import shutil
 import ssl
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -180,6 +182,12 @@ def unpack_kit(
     (folder / "data").mkdir()
     shutil.copy(START_SH, folder / "start.sh")
     return SiteHome(folder)
+
+
+def environment(**more):
+    """What start.sh needs of the machine: an interpreter that has this package."""
+    kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH") if key in os.environ}
+    return kept | {"CONSILIUM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | more
 
 
 def add_cytology(home: SiteHome, name: str = "cytology") -> None:

@@ -24,8 +24,8 @@ ask_pin() {
   root="$(sed -n 's/.*"root_fingerprint_sha256": *"\([0-9a-f]*\)".*/\1/p' site.json | sed 's/..../& /g')"
   say "This kit trusts the federation with the root $root" "本安装包信任的联邦根证书指纹：$root"
   say "Type the PIN only if the administrator reads the same to you by telephone." \
-    "只有当管理员在电话里读出的指纹与此一致时，才输入 PIN。"
-  say "PIN (nothing is shown while you type):" "PIN（输入时不显示）："
+    "只有当管理员在电话里读出的指纹与此一致时，才输入 PIN 码。"
+  say "PIN (nothing is shown while you type):" "PIN 码（输入时不显示）："
   read -rs CONSILIUM_PIN || refuse "No PIN was typed; nothing was done." "未输入 PIN，未做任何操作。"
   export CONSILIUM_PIN
 }

@@ -57,11 +57,11 @@ class KitManifest(_Strict):
     server_name: str = Field(min_length=1, max_length=253)
     root_fingerprint_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     ticket_keys: tuple[TicketKeyEntry, ...] = Field(min_length=1, max_length=8)
-    kit_expires: str  # UTC, ISO 8601: until then the enrolment token works
+    kit_expires: str  # UTC, ISO 8601: until then the link that came with this kit works
     policy: SitePolicy = SitePolicy()
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether the enrolment token can no longer be used (an enrolled site does not need it)."""
+        """Whether the link that came with this kit is over (an enrolled site does not need it)."""
         return now.astimezone(UTC) >= datetime.fromisoformat(self.kit_expires)
 
     @classmethod

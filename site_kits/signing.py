@@ -17,10 +17,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from site_kits.clock import WINDOW_S, span
 from site_kits.errors import SignatureError
 
 CONTEXT = "consilium-agent-v1"
-WINDOW_S = 120
 HEADERS = (
     "X-Consilium-Site",
     "X-Consilium-Serial",
@@ -89,8 +89,10 @@ def verify_request(
     """
     signed = read_headers(headers)
     if abs(now - signed.time) > WINDOW_S:
+        way = "behind" if signed.time < now else "ahead of"
         raise SignatureError(
-            f"The request's time differs from the portal's by more than {WINDOW_S} s. Set the site's clock."
+            f"The site's clock is {span(now - signed.time)} {way} the portal's; more than {WINDOW_S} s are "
+            "refused. Set the site's clock."
         )
     if signed.serial != serial_hex(cert):
         raise SignatureError("The request names another certificate than the one it is checked with.")

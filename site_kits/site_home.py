@@ -61,10 +61,6 @@ class SiteHome:
         return self.root / "site.json"
 
     @property
-    def token(self) -> Path:
-        return self.root / "enrolment.token"
-
-    @property
     def root_ca(self) -> Path:
         return self.root / "rootCA.pem"
 
@@ -104,6 +100,11 @@ class SiteHome:
     @property
     def status_json(self) -> Path:
         return self.state / "status.json"
+
+    @property
+    def suggested_peers_json(self) -> Path:
+        """The keys of other sites as the portal named them at enrolment: nothing is trusted for them."""
+        return self.state / "suggested_peers.json"
 
     @property
     def serving_json(self) -> Path:

@@ -143,7 +143,7 @@ def _welcome(journey: Journey, report: dict[str, Any]) -> None:
     origin, first = journey.machine.origin, journey.study.sites[0]
     table = Table("role", "login", "password", "what to click", title=f"Consilium is up at {origin}")
     clicks = {
-        "administrator": "Sites → Add a site; Runs → promote",
+        "administrator": "Sites → Invite a site; Runs → promote",
         "data_scientist": f"/runs/{report.get('run', '')}/ for curves and the benefit table",
         "clinician": f"Ask the model of {first.title}",
         "site_operator": f"the status of {first.title}",

@@ -47,48 +47,51 @@ class Journey:
                     return
 
     def add_sites(self, sites: tuple[DemoSite, ...]) -> None:
-        """Administrator: add each hospital, hand over its link. Operator: fetch kit, add data, start."""
+        """Administrator: invite each hospital, link by mail, PIN by telephone. Operator: kit, data, start."""
         ann = self.person("administrator")
         known = {site["name"] for site in ann.json("/sites/status.json")["sites"]}
         for site in sites:
-            home = self.machine.sites_home / site.name
-            if site.name in known and not (home / "start.sh").exists():
-                raise MachineError(
-                    f"{site.name} is known but its kit is gone. Run `make clean`, then start again."
-                )
-            if site.name not in known:
-                self.say(f"{site.title}: added in the portal, kit fetched with its one-time link")
-                self._fetch_kit(self._kit_link(ann, site), home)
-                write_dataset(self.study, site, home / "data" / self.study.dataset, data_home=self.data_home)
-            self.machine.start_site(home)
+            home, invitation = self.machine.sites_home / site.name, {}
+            if not (home / "flare" / "startup" / "client.crt").exists():
+                self.say(f"{site.title}: invited in the portal, kit fetched with link and PIN")
+                invitation = self.invite(ann, site, again=site.name in known)
+                self.fetch_kit(home, **invitation)
+                data = home / "data" / self.study.dataset
+                if not data.exists():
+                    write_dataset(self.study, site, data, data_home=self.data_home)
+            self.machine.start_site(home, **invitation)
 
-    def _kit_link(self, ann: Person, site: DemoSite) -> str:
+    def invite(self, ann: Person, site: DemoSite, *, again: bool) -> dict[str, str]:
+        """Link and PIN as the portal shows them, once."""
         fields = {
             "name": site.name,
             "title": site.title,
             "organisation": site.organisation,
             "zone": site.zone,
+            "contact": f"it@{site.name}.example",
+            "language": "en",
         }
-        page = ann.submit("/sites/add/", fields).text
-        marker = page.find('id="kit-link"')
-        if marker < 0:
-            raise RefusedError(f"The portal showed no kit link for {site.name}.")
-        element = page[page.rfind("<", 0, marker) : page.find(">", marker)]
-        return element.split('value="', 1)[1].split('"', 1)[0]
+        if again:
+            page = ann.submit(f"/sites/{site.name}/kit/", {}, form_page=f"/sites/{site.name}/").text
+        else:
+            page = ann.submit("/sites/add/", fields).text
+        return {"link": _shown(page, "kit-link"), "pin": _shown(page, "kit-pin")}
 
-    def _fetch_kit(self, link: str, home: Path) -> None:
+    def fetch_kit(self, home: Path, link: str, pin: str) -> None:
+        """Operator: open the link, type the PIN, unpack what comes into ``home``."""
         with httpx.Client(timeout=30) as browser:
             for _ in self._patience(60, "the kit to be built"):
                 sheet = browser.get(link)
-                answer = browser.post(
-                    link,
-                    data={"csrfmiddlewaretoken": browser.cookies.get("csrftoken", "")},
-                    headers={"Referer": link, "Origin": self.machine.origin},
-                )
-                if answer.headers.get("content-type") == "application/zip":
-                    break
                 if sheet.status_code >= 400:
                     raise RefusedError(f"The kit link answered {sheet.status_code}.")
+                if 'id="get-kit"' not in sheet.text:
+                    continue
+                fields = {"csrfmiddlewaretoken": browser.cookies.get("csrftoken", ""), "pin": pin}
+                headers = {"Referer": link, "Origin": self.machine.origin}
+                answer = browser.post(link, data=fields, headers=headers)
+                break
+        if answer.headers.get("content-type") != "application/zip":
+            raise RefusedError(f"The portal gave no kit for {home.name} (HTTP {answer.status_code}).")
         with zipfile.ZipFile(io.BytesIO(answer.content)) as kit:
             kit.extractall(home)
         (home / "start.sh").chmod(0o755)
@@ -213,6 +216,15 @@ class Journey:
             time.sleep(pause_s)
         waited_for = what if isinstance(what, str) else what()
         raise MachineError(f"Waited {limit_s:.0f} s for {waited_for}. Logs are below {self.machine.folder}.")
+
+
+def _shown(page: str, name: str) -> str:
+    """The value of the field with this id. Raises RefusedError when the page has none."""
+    marker = page.find(f'id="{name}"')
+    if marker < 0:
+        raise RefusedError(f"The portal showed no {name}.")
+    element = page[page.rfind("<", 0, marker) : page.find(">", marker)]
+    return element.split('value="', 1)[1].split('"', 1)[0]
 
 
 def username(role: str, site: DemoSite | None) -> str:

@@ -90,10 +90,15 @@ class Machine:
         command = [sys.executable, "-m", "infra.supervision", "--home", str(self.portal_home), *ports]
         self._start("platform", command, REPOSITORY, self.portal_environment())
 
-    def start_site(self, home: Path) -> None:
-        """Run the kit's one command, in the site's own folder and with nothing of the portal's settings."""
+    def start_site(self, home: Path, *, link: str = "", pin: str = "") -> None:
+        """Run the kit's one command, in the site's own folder and with nothing of the portal's settings.
+
+        A site that is not enrolled yet needs the link and the PIN of its invitation.
+        """
         environment = {**_clean_environment(), "HOME": str(home), "CONSILIUM_PYTHON": sys.executable}
-        self._start(f"site {home.name}", ["./start.sh"], home, environment)
+        if link:
+            environment["CONSILIUM_PIN"] = pin
+        self._start(f"site {home.name}", ["./start.sh", *filter(None, [link])], home, environment)
 
     def check_alive(self) -> None:
         """Raise MachineError with the last lines of the log when a process of ours has ended."""

@@ -10,7 +10,7 @@ from jinja2 import Environment
 
 Message = tuple[str, str]  # msgid and msgid_plural; the latter is empty where there is but one form
 REPOSITORY = Path(__file__).resolve().parents[2]
-PYTHON, HTML = "**/*.py", "**/templates/**/*.html"
+PYTHON, HTML, MAIL = "**/*.py", "**/templates/**/*.html", "**/templates/**/*.txt"
 
 # What marks a sentence: the call's name, and which of its positional arguments are sentences.
 _CALLS = {
@@ -55,7 +55,8 @@ def read_portal() -> dict[Message, str]:
         "fl_jobs/privacy/rules.py",
     ):
         _collect(found, pattern, _in_python)
-    _collect(found, f"platform_web/{HTML}", _in_django)
+    for pattern in (HTML, MAIL):
+        _collect(found, f"platform_web/{pattern}", _in_django)
     return dict.fromkeys(_THEME, "unfold") | found
 
 

@@ -34,14 +34,15 @@ class EnrolRequest(BaseModel):
 
     site: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     token: Annotated[str, StringConstraints(min_length=20, max_length=200)]
+    pin: Annotated[str, StringConstraints(min_length=1, max_length=20)]
     csr_pem: Annotated[str, StringConstraints(max_length=16_384)]
 
 
 @endpoint("POST")
 def enrol(request: HttpRequest) -> HttpResponseBase:
-    """A certificate for the key the site made; not signed, the one-time token speaks for the site."""
+    """A certificate for the key the site made; not signed, one-time link and PIN speak for the site."""
     body = parse(EnrolRequest, read_body(request))
-    enrolment = services.enrol_site(name=body.site, token=body.token, csr_pem=body.csr_pem)
+    enrolment = services.enrol_site(name=body.site, token=body.token, pin=body.pin, csr_pem=body.csr_pem)
     return _certificate_answer(enrolment)
 
 
@@ -65,6 +66,7 @@ def _certificate_answer(enrolment: services.Enrolment) -> JsonResponse:
         "root_ca_pem": enrolment.root_ca_pem,
         "serial": enrolment.serial,
         "not_after": enrolment.not_after.isoformat(),
+        "peers": enrolment.peers,
     }
     return JsonResponse(answer, status=201)
 
@@ -74,8 +76,9 @@ def heartbeat(request: HttpRequest) -> HttpResponseBase:
     """Keeps the report; answers what the site shall serve and which keys sign tickets."""
     raw = read_body(request)
     site = authenticate(request, raw)
-    now = timezone.now()
-    services.record_heartbeat(site=site, heartbeat=parse(Heartbeat, raw), now=now)
+    report, now = parse(Heartbeat, raw), timezone.now()
+    services.admit_agent(site=site, instance=report.instance, now=now)
+    services.record_heartbeat(site=site, heartbeat=report, now=now)
     answer: dict[str, Any] = {
         "server_time": now.isoformat(),
         "ticket_keys": [key.model_dump() for key in authority.public_ticket_keys()],

@@ -17,12 +17,28 @@ from pydantic import BaseModel, ValidationError
 
 from platform_web.api.problems import problem
 from platform_web.federation import selectors, services
-from platform_web.federation.errors import EnrolmentTokenError, SetupError, UnknownSiteError
+from platform_web.federation.errors import (
+    EnrolmentTokenError,
+    KitLockedError,
+    PinWrongError,
+    SetupError,
+    TwinAgentError,
+    UnknownSiteError,
+)
 from platform_web.federation.models import Certificate, Site
 from platform_web.outbox.errors import PortalError
 from site_kits.errors import CertificateRequestError, ForeignNameError, MasterKeyError, SignatureError
 from site_kits.signing import read_headers, verify_request
 
+PROBLEMS: dict[type[Exception], tuple[int, str]] = {  # the first that fits
+    EnrolmentTokenError: (401, "token"),
+    PinWrongError: (401, "pin"),
+    KitLockedError: (401, "locked"),
+    SignatureError: (401, "signature"),
+    TwinAgentError: (409, "twin"),
+    ForeignNameError: (409, "other_name"),
+    CertificateRequestError: (422, "certificate_request"),
+}
 T = TypeVar("T", bound=BaseModel)
 View = Callable[..., HttpResponseBase]
 log = logging.getLogger(__name__)
@@ -63,16 +79,11 @@ def endpoint(method: str) -> Callable[[View], View]:
 def _problem_of(error: Exception) -> JsonResponse:
     if isinstance(error, BodyError):
         return problem(error.status, error.code, error.detail)
-    if isinstance(error, EnrolmentTokenError):
-        return problem(401, "token", str(error))
     if isinstance(error, UnknownSiteError):
         return problem(401, error.code, str(error))
-    if isinstance(error, SignatureError):
-        return problem(401, "signature", str(error))
-    if isinstance(error, ForeignNameError):
-        return problem(409, "other_name", str(error))
-    if isinstance(error, CertificateRequestError):
-        return problem(422, "certificate_request", str(error))
+    for kind, (status, code) in PROBLEMS.items():
+        if isinstance(error, kind):
+            return problem(status, code, str(error))
     if isinstance(error, MasterKeyError | SetupError):
         log.error("%s", error)
         return problem(503, "not_set_up", _("The portal cannot do this now. Tell its administrator."))

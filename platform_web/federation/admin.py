@@ -37,6 +37,8 @@ class SiteAdmin(ReadOnlyModelAdmin):
         "title",
         "organisation",
         "zone",
+        "contact",
+        "language",
         "status",
         "flare_seen_at",
         "heartbeat_at",
@@ -81,11 +83,13 @@ class KitAdmin(ReadOnlyModelAdmin):
         "built_at",
         "fetched_at",
         "enrolled_at",
+        "pin_failures",
+        "locked_at",
         "revoked_at",
         "error",
     )
     list_filter = ("site",)
-    exclude = ("link_sha256", "enrolment_sha256")
+    exclude = ("link_sha256", "pin_hash")
 
 
 @admin.register(Certificate)

@@ -20,11 +20,19 @@ class KitLinkUnknownError(KitError):
 
 
 class KitLinkUsedError(KitError):
-    """The kit was fetched before."""
+    """The link was used: a certificate was issued for it."""
 
 
 class KitLinkExpiredError(KitError):
     """The link's time is over, or a newer kit replaced it."""
+
+
+class PinWrongError(KitError):
+    """The PIN is not the one of this link; one attempt is used up."""
+
+
+class KitLockedError(KitLinkExpiredError):
+    """Too many wrong PINs: the link is burnt."""
 
 
 class KitNotReadyError(KitError):
@@ -32,7 +40,11 @@ class KitNotReadyError(KitError):
 
 
 class EnrolmentTokenError(FederationError):
-    """The enrolment token is wrong, used or expired."""
+    """The link a site enrols with is unknown, used or over."""
+
+
+class TwinAgentError(FederationError):
+    """Another agent with the same certificate is at work."""
 
 
 class UnknownSiteError(FederationError):

@@ -1,7 +1,10 @@
-"""The form that adds a site."""
+"""The forms of an invitation: the administrator's and, behind the link, the operator's."""
 
 from django import forms
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
+
+from platform_web.federation.models import Site
 
 
 class SiteForm(forms.Form):
@@ -28,4 +31,29 @@ class SiteForm(forms.Form):
         max_length=64,
         required=False,
         help_text=_("Country, province or network it belongs to."),
+    )
+    contact = forms.EmailField(
+        label=_("Contact at the site"),
+        max_length=254,
+        help_text=_("E-mail of the person who runs computers there. Only administrators see it."),
+        widget=forms.EmailInput(attrs={"placeholder": "it@st-anna.example"}),
+    )
+    language = forms.ChoiceField(
+        label=_("Language of the site"),
+        choices=Site.Language.choices,
+        initial=lambda: Site.Language.CHINESE if "zh" in (get_language() or "") else Site.Language.ENGLISH,
+        help_text=_("The invitation's text is written in it."),
+    )
+
+
+class PinForm(forms.Form):
+    """The PIN the administrator told by telephone; blanks in it do not matter."""
+
+    pin = forms.CharField(
+        label=_("PIN"),
+        max_length=20,
+        help_text=_("Eight digits. The administrator tells you by telephone."),
+        widget=forms.TextInput(
+            attrs={"inputmode": "numeric", "autocomplete": "off", "placeholder": "1234 5678"}
+        ),
     )

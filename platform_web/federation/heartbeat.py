@@ -78,6 +78,7 @@ class Heartbeat(_Report):
     nvflare: Short = ""
     torch: Short = ""
     started_at: Short | float | None = None
+    instance: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{32})?$")] = ""  # one start of the agent
     client: ClientReport = ClientReport()
     inference: InferenceReport = InferenceReport()
     datasets: Annotated[list[DatasetReport], Field(max_length=50)] = []

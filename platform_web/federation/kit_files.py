@@ -1,4 +1,4 @@
-"""The kit on disk: built once by the worker, handed out once by the web process."""
+"""The kit on disk: built once by the worker, handed out by the web process while its link works."""
 
 import hashlib
 import shutil
@@ -9,10 +9,9 @@ from typing import BinaryIO
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from platform_web.federation import authority, places, selectors, services
-from platform_web.federation.errors import KitError, KitNotReadyError, SetupError
+from platform_web.federation import authority, places, services
+from platform_web.federation.errors import KitError, SetupError
 from platform_web.federation.models import Federation, Kit
-from platform_web.federation.secrets import new_token
 from site_kits.errors import SiteKitError
 from site_kits.manifest import KitManifest
 from site_kits.provisioning.archive import write_kit_archive
@@ -20,7 +19,7 @@ from site_kits.provisioning.ca import fingerprint_sha256
 
 
 def build_kit(kit: Kit) -> None:
-    """Write the archive and record it; the enrolment token exists in the archive only.
+    """Write the archive and record it. It holds no secret: the link and the PIN are the site's credential.
 
     Raises SetupError or KitError with a sentence that is also kept in the kit's row.
     """
@@ -44,7 +43,6 @@ def build_kit(kit: Kit) -> None:
 
 
 def _publish(kit: Kit, federation: Federation, folder: Path) -> None:
-    token = new_token()
     archive = folder / "kit.zip"
     write_kit_archive(
         archive,
@@ -52,14 +50,14 @@ def _publish(kit: Kit, federation: Federation, folder: Path) -> None:
         flare_folder=folder / "flare",
         wheel=_wheel(),
         constraints=Path(settings.CONSILIUM_CONSTRAINTS),
-        token=token,
     )
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     target = places.kit_zip(kit.pk, digest)
     archive.replace(target)
-    if not services.record_kit_built(kit=kit, enrolment_token=token, zip_sha256=digest):
+    if not services.record_kit_built(kit=kit, zip_sha256=digest):
         target.unlink(missing_ok=True)  # another worker was first; its row names its own file
+    _remove_older(kit)
 
 
 def _wheel() -> Path:
@@ -83,28 +81,25 @@ def manifest_of(kit: Kit, federation: Federation) -> KitManifest:
         server_name=federation.server_name,
         root_fingerprint_sha256=fingerprint_sha256(federation.root_certificate_pem.encode()),
         ticket_keys=tuple(authority.public_ticket_keys()),
-        kit_expires=kit.enrolment_expires.isoformat(timespec="seconds"),
+        kit_expires=kit.link_expires.isoformat(timespec="seconds"),
     )
 
 
-def take_kit(token: str) -> tuple[Kit, BinaryIO]:
-    """The kit of a one-time link and its open archive, which is gone from the disk.
+def take_kit(token: str, pin: str) -> tuple[Kit, BinaryIO]:
+    """The kit of a one-time link and its open archive.
 
-    The file is opened before the link is used up, so that a lost file does not cost the link.
-    Raises KitLinkUnknownError, KitLinkUsedError, KitLinkExpiredError, KitNotReadyError or KitError.
+    Raises KitLinkUnknownError, KitLinkUsedError, KitLinkExpiredError, KitNotReadyError, PinWrongError,
+    KitLockedError, or KitError when the file is gone.
     """
-    kit = selectors.open_kit(token)
-    if kit.built_at is None:
-        raise KitNotReadyError(kit.error or _("The kit is being prepared. Try again in a few seconds."))
-    path = places.kit_zip(kit.pk, kit.zip_sha256)
+    kit = services.hand_out_kit(token=token, pin=pin)
     try:
-        file = path.open("rb")
+        return kit, places.kit_zip(kit.pk, kit.zip_sha256).open("rb")
     except OSError as error:
-        raise KitError(_("The kit's file is not there. Ask the administrator for a new kit.")) from error
-    try:
-        kit = services.hand_out_kit(token=token)
-    except KitError:
-        file.close()
-        raise
-    path.unlink(missing_ok=True)
-    return kit, file
+        raise KitError(_("The kit's file is gone. Ask the administrator for a new invitation.")) from error
+
+
+def _remove_older(kit: Kit) -> None:
+    """Archives of earlier invitations of the site that nobody can fetch any more."""
+    for older in Kit.objects.filter(site=kit.site, built_at__isnull=False).exclude(pk=kit.pk):
+        if older.enrolled_at or older.revoked_at:
+            places.kit_zip(older.pk, older.zip_sha256).unlink(missing_ok=True)

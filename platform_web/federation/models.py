@@ -15,6 +15,7 @@ from platform_web.accounts.scope import ScopedManager
 
 FLARE_FRESH = timedelta(seconds=15)
 HEARTBEAT_FRESH = timedelta(seconds=30)
+TWIN_SHOWN = timedelta(minutes=10)
 
 
 class Federation(models.Model):
@@ -85,6 +86,10 @@ class Site(models.Model):
 
     BARRED = (Status.SUSPENDED, Status.REVOKED, Status.LEFT)  # none of its certificates counts
 
+    class Language(models.TextChoices):
+        CHINESE = "zh-hans", "中文"
+        ENGLISH = "en", "English"
+
     site_path: ClassVar[str] = "pk"
 
     name = models.CharField(
@@ -93,11 +98,20 @@ class Site(models.Model):
     title = models.CharField(_("title"), max_length=200)
     organisation = models.CharField(_("organisation"), max_length=64)  # O of the certificate: 64 (RFC 5280)
     zone = models.CharField(_("zone"), max_length=64, blank=True)
+    contact = models.EmailField(_("contact"), blank=True)  # a personal datum: for administrators only
+    language = models.CharField(
+        _("language"), max_length=7, choices=Language.choices, default=Language.ENGLISH
+    )
     status = models.CharField(_("status"), max_length=12, choices=Status.choices, default=Status.INVITED)
     flare_seen_at = models.DateTimeField(_("seen by NVFlare"), null=True, blank=True)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
     heartbeat = models.JSONField(_("heartbeat"), default=dict, blank=True)
     inference_url = models.CharField(_("inference address"), max_length=300, blank=True)
+    # which start of the agent speaks for the site; see services.agents.admit_agent
+    agent_instance = models.CharField(max_length=32, blank=True)
+    agent_displaced = models.CharField(max_length=32, blank=True)
+    agent_refused = models.CharField(max_length=32, blank=True)
+    twin_seen_at = models.DateTimeField(_("second agent seen"), null=True, blank=True)
     created = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = ScopedManager()
@@ -137,6 +151,10 @@ class Site(models.Model):
             ) % {"day": max(ends).date().isoformat()}
         return ""
 
+    def has_twin(self, now: datetime) -> bool:
+        """Whether a second agent with this site's certificate was heard in the last ten minutes."""
+        return self.twin_seen_at is not None and now - self.twin_seen_at < TWIN_SHOWN
+
     def missing(self, now: datetime) -> str:
         """What keeps the site from being green, in words; empty when it is."""
         if sentence := self.barred(now):
@@ -155,7 +173,11 @@ class Site(models.Model):
 
 
 class Kit(models.Model):
-    """One start-up kit. Tokens are kept as SHA-256 only; each works once."""
+    """One invitation and the kit that goes with it.
+
+    The link is the site's credential for one certificate, together with the PIN told by another channel.
+    Of the link only the SHA-256 is kept, of the PIN a salted slow hash. The kit itself holds no secret.
+    """
 
     site_path: ClassVar[str] = "site"
 
@@ -163,8 +185,9 @@ class Kit(models.Model):
     site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="kits")
     link_sha256 = models.CharField(max_length=64, unique=True)
     link_expires = models.DateTimeField(_("link expires"))
-    enrolment_sha256 = models.CharField(max_length=64, blank=True)
-    enrolment_expires = models.DateTimeField(_("enrolment expires"))
+    pin_hash = models.CharField(max_length=128, blank=True)
+    pin_failures = models.PositiveSmallIntegerField(_("wrong PINs"), default=0)
+    locked_at = models.DateTimeField(_("locked at"), null=True, blank=True)
     built_at = models.DateTimeField(_("built at"), null=True)
     fetched_at = models.DateTimeField(_("fetched at"), null=True)
     enrolled_at = models.DateTimeField(_("used at"), null=True)

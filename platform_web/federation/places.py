@@ -12,7 +12,7 @@ def home() -> Path:
 
 
 def kit_zip(kit_id: object, zip_sha256: str) -> Path:
-    """The finished archive of a kit, 0600; gone once it was handed out.
+    """The finished archive of a kit; gone when the site got a newer one.
 
     The digest is part of the name so that a builder cut off between file and row leaves nothing that a
     second builder's row could be taken for.

@@ -5,6 +5,7 @@ stand in for another.
 """
 
 import hashlib
+import hmac
 import secrets
 
 from cryptography.exceptions import InvalidTag
@@ -12,11 +13,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.contrib.auth.hashers import check_password, make_password
 
 from site_kits.errors import MasterKeyError
 
 NONCE_BYTES = 12
 TOKEN_BYTES = 32
+PIN_DIGITS = 8
 KEY_CHECK = "key-check"
 
 
@@ -62,6 +65,26 @@ def new_token() -> str:
 def token_sha256(token: str) -> str:
     """What is stored of a token. 256 random bits cannot be guessed, so no slow hash is needed."""
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+def new_pin() -> str:
+    """Eight decimal digits, told to the site by telephone. Only :func:`pin_hash` of them is ever stored."""
+    return f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}d}"
+
+
+def pin_hash(pin: str) -> str:
+    """Salted and slow; keyed with the master key, since 10**8 PINs are tried in a day from a stolen table."""
+    return make_password(_keyed(pin))
+
+
+def is_pin(pin: str, stored: str) -> bool:
+    """Whether ``pin`` (blanks and hyphens do not count) is the one of the hash, in constant time."""
+    return check_password(_keyed("".join(pin.split()).replace("-", "")), stored)
+
+
+def _keyed(pin: str) -> str:
+    key = hmac.digest(settings.CONSILIUM_MASTER_KEY, b"consilium invitation pin", "sha256")
+    return hmac.new(key, pin.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def _cipher() -> AESGCM:

@@ -1,32 +1,39 @@
 """Reading sites, kits and certificates where a read is used twice or must be careful."""
 
-import hmac
-
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from platform_web.federation.errors import (
+    EnrolmentTokenError,
     KitLinkExpiredError,
     KitLinkUnknownError,
     KitLinkUsedError,
+    KitLockedError,
     UnknownSiteError,
 )
 from platform_web.federation.models import Certificate, Kit, Revocation, Site
 from platform_web.federation.secrets import token_sha256
+from site_kits.provisioning.ca import public_key_sha256
 
 
 def open_kit(token: str) -> Kit:
     """The kit of a link that can still be used. Raises KitLink{Unknown,Used,Expired}Error with a sentence."""
-    digest = token_sha256(token)
-    kit = Kit.objects.select_related("site").filter(link_sha256=digest).first()
-    if kit is None or not hmac.compare_digest(kit.link_sha256, digest):
+    kit = _kit_of_link(token)
+    if kit is None:
         raise KitLinkUnknownError(
             _("This is not a kit link. Copy the whole link, or ask the administrator for one.")
         )
-    if kit.fetched_at is not None:
-        raise used_link()
+    if kit.enrolled_at is not None:
+        raise KitLinkUsedError(
+            _(
+                "This link was used: its site has its certificate. If that was not you, tell the "
+                "administrator now."
+            )
+        )
     if kit.revoked_at is not None:
-        raise KitLinkExpiredError(_("A newer kit has replaced this one. Use the newer link."))
+        raise KitLinkExpiredError(_("A newer invitation has replaced this one. Use the newer link."))
+    if kit.locked_at is not None:
+        raise locked_link()
     if kit.link_expires <= timezone.now():
         raise KitLinkExpiredError(
             _("This link is over: it worked for 72 hours. Ask the administrator for a new one.")
@@ -34,45 +41,46 @@ def open_kit(token: str) -> Kit:
     return kit
 
 
-def used_link() -> KitLinkUsedError:
-    """The error of a link that was used before."""
-    return KitLinkUsedError(
-        _("This kit was fetched before; a link works once. If that was not you, tell the administrator now.")
+def locked_link() -> KitLockedError:
+    """The error of a link that five wrong PINs have burnt."""
+    return KitLockedError(
+        _("This link is locked: five wrong PINs were given. Ask the administrator for a new invitation.")
     )
 
 
-def kit_for_enrolment(name: str, token: str) -> Kit | None:
-    """The kit whose enrolment token this is, if it can be used for this site now.
+def kit_for_enrolment(token: str) -> Kit:
+    """The kit of a link a site may enrol with, also once more after a lost answer.
 
-    The comparison goes over all open kits of the site in constant time each.
+    Raises EnrolmentTokenError; whether the link is unknown, replaced or over is not said.
     """
-    digest = token_sha256(token)
-    open_kits = (
-        Kit.objects.select_related("site")
-        .filter(
-            site__name=name,
-            enrolled_at__isnull=True,
-            revoked_at__isnull=True,
-            built_at__isnull=False,
-            enrolment_expires__gt=timezone.now(),
+    kit = _kit_of_link(token)
+    if (
+        kit is None
+        or kit.revoked_at is not None
+        or kit.link_expires <= timezone.now()
+        or kit.site.status in Site.BARRED
+    ):
+        raise EnrolmentTokenError(
+            _(
+                "This link is not known here, or it was replaced, or its 72 hours are over. Ask the "
+                "administrator for a new invitation."
+            )
         )
-        .exclude(site__status__in=Site.BARRED)
-    )
-    matching = [kit for kit in open_kits if hmac.compare_digest(kit.enrolment_sha256, digest)]
-    return matching[0] if matching else None
+    return kit
 
 
-def certificate_issued_for(name: str, token: str) -> Certificate | None:
-    """The certificate this enrolment token was used for, while token and certificate are still good."""
-    digest, now = token_sha256(token), timezone.now()
-    issued = (
-        Certificate.objects.select_related("kit", "site")
-        .filter(site__name=name, kit__enrolment_expires__gt=now, not_after__gt=now)
-        .filter(revoked_at=None, replaced_at=None)
-        .exclude(site__status__in=Site.BARRED)
+def _kit_of_link(token: str) -> Kit | None:
+    """Looked up by the hash of 256 random bits: how long it takes tells nothing about them."""
+    return Kit.objects.select_related("site").filter(link_sha256=token_sha256(token)).first()
+
+
+def peer_keys(site: Site) -> dict[str, str]:
+    """Name → SHA-256 (hex) of the public key of every other enrolled site, from its newest certificate."""
+    valid = Certificate.objects.select_related("site").filter(
+        site__status=Site.Status.ENROLLED, revoked_at=None, replaced_at=None, not_after__gt=timezone.now()
     )
-    matching = [row for row in issued if row.kit and hmac.compare_digest(row.kit.enrolment_sha256, digest)]
-    return matching[0] if matching else None
+    newest = {row.site.name: row.pem for row in valid.exclude(site=site).order_by("created")}
+    return {name: public_key_sha256(pem.encode()) for name, pem in sorted(newest.items())}
 
 
 def certificate_of(site: str, serial: str) -> Certificate:

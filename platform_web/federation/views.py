@@ -2,7 +2,6 @@
 
 from typing import Any, cast
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.db.models import Sum
@@ -14,9 +13,14 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import has_role, role_required
-from platform_web.federation import kit_files, selectors, services
-from platform_web.federation.errors import FederationError, KitLinkUnknownError, KitNotReadyError
-from platform_web.federation.forms import SiteForm
+from platform_web.federation import invitation_text, kit_files, selectors, services
+from platform_web.federation.errors import (
+    FederationError,
+    KitLinkUnknownError,
+    KitNotReadyError,
+    PinWrongError,
+)
+from platform_web.federation.forms import PinForm, SiteForm
 from platform_web.federation.models import Kit, Site
 
 UNPROCESSABLE, GONE, NOT_FOUND = 422, 410, 404
@@ -90,18 +94,22 @@ def add_site(request: HttpRequest) -> HttpResponse:
         except FederationError as error:
             form.add_error("name", str(error))
         else:
-            return _show_link(request, invitation)
+            return _show_invitation(request, invitation)
     return render(
         request, "federation/site_form.html", {"form": form}, status=UNPROCESSABLE if form.is_bound else 200
     )
 
 
-def _show_link(request: HttpRequest, invitation: services.Invitation) -> HttpResponse:
-    """The link is shown in this answer and never again: only its hash is kept."""
-    link = f"{settings.CONSILIUM_WEB_ORIGIN}{invitation.path}"
-    response = render(
-        request, "federation/kit_link.html", {"site": invitation.site, "kit": invitation.kit, "link": link}
-    )
+def _show_invitation(request: HttpRequest, invitation: services.Invitation) -> HttpResponse:
+    """Link and PIN are shown in this answer and never again: only their hashes are kept."""
+    context = {
+        "site": invitation.site,
+        "link": invitation_text.link_of(invitation.token),
+        "pin": invitation_text.grouped_pin(invitation.pin),
+        "fingerprint": invitation_text.root_fingerprint(),
+        "mail": invitation_text.mail_text(invitation),
+    }
+    response = render(request, "federation/invitation.html", context)
     response["Cache-Control"] = "no-store"
     return response
 
@@ -122,6 +130,7 @@ def site(request: HttpRequest, name: str) -> HttpResponse:
         "certificate": found.certificates.filter(revoked_at=None, replaced_at=None).first(),
         "barred": found.status in Site.BARRED,
         "waiting": found.revocations.filter(confirmed_at=None, withdrawn_at=None).first(),
+        "twin": found.has_twin(moment),
         "may_add": has_role(request.user, Role.ADMINISTRATOR),
     }
     return render(request, "federation/site.html", context)
@@ -136,28 +145,39 @@ def new_kit(request: HttpRequest, name: str) -> HttpResponse:
     except FederationError as error:
         messages.error(request, str(error))
         return redirect("site", name=name)
-    return _show_link(request, invitation)
+    return _show_invitation(request, invitation)
 
 
 @never_cache
 @require_http_methods(["GET", "POST"])
 def kit(request: HttpRequest, token: str) -> HttpResponseBase:
-    """The sheet behind a one-time link, and the kit itself once its button is pressed."""
+    """The sheet behind a one-time link, and the kit itself for who types the PIN."""
+    form = PinForm(request.POST if request.method == "POST" else None)
     try:
         found = selectors.open_kit(token)
-        if request.method == "POST":
-            return _hand_out(token)
-    except KitNotReadyError:
-        return render(request, "federation/kit_sheet.html", {"kit": found, "site": found.site})
+        if form.is_valid():
+            return _hand_out(token, form.cleaned_data["pin"])
+    except PinWrongError as error:
+        form.add_error("pin", str(error))
+    except KitNotReadyError as error:
+        form.add_error(None, str(error))
     except FederationError as error:
         code = NOT_FOUND if isinstance(error, KitLinkUnknownError) else GONE
         return render(request, "federation/kit_refused.html", {"sentence": str(error)}, status=code)
-    return render(request, "federation/kit_sheet.html", {"kit": found, "site": found.site})
+    context = {
+        "kit": found,
+        "site": found.site,
+        "form": form,
+        "line": invitation_text.start_line(found.site, token),
+        "fingerprint": invitation_text.root_fingerprint(),
+    }
+    status = UNPROCESSABLE if form.is_bound and not form.is_valid() else 200
+    return render(request, "federation/kit_sheet.html", context, status=status)
 
 
-def _hand_out(token: str) -> FileResponse:
-    taken, archive = kit_files.take_kit(token)
-    name = f"consilium-kit-{taken.site.name}.zip"
+def _hand_out(token: str, pin: str) -> FileResponse:
+    taken, archive = kit_files.take_kit(token, pin)
+    name = invitation_text.archive_name(taken.site)
     response = FileResponse(archive, as_attachment=True, filename=name, content_type="application/zip")
     response["Cache-Control"] = "no-store"
     return response

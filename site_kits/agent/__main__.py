@@ -1,4 +1,4 @@
-"""``consilium-site``: run, register, status, doctor, leave and pins, for the person who looks after it."""
+"""``consilium-site``: enrol, run, register, status, doctor, leave and pins, for who looks after the site."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from fl_jobs.errors import DataError
-from site_kits.agent import approval_commands, leaving, peers, preflight, service
+from site_kits.agent import approval_commands, invitation, leaving, peers, preflight, service
 from site_kits.agent.datasets import data_folders, describe, register_folder
 from site_kits.agent.doctor import command as doctor
 from site_kits.agent.logs import log_to
@@ -46,7 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     home = os.environ.get("CONSILIUM_SITE_HOME") or "."
     parser.add_argument("--home", default=home, help=_("folder of the unpacked kit (default: this one)"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("run", help=_("bring the site up and keep it up")).set_defaults(command=_run)
+    run = commands.add_parser("run", help=_("bring the site up and keep it up"))
+    run.add_argument("link", nargs="?", metavar="LINK", help=_("the link of the invitation"))
+    invitation.add_pin_option(run)
+    run.set_defaults(command=_run)
+    invitation.add_command(commands)
     register = commands.add_parser("register", help=_("register data folders and show their counts"))
     register.add_argument("names", nargs="*", metavar="NAME", help=_("folder below data/ (default: all)"))
     register.set_defaults(command=_register)
@@ -59,10 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(home: SiteHome, _parsed: argparse.Namespace) -> int:
+def _run(home: SiteHome, parsed: argparse.Namespace) -> int:
     preflight.load_manifest(home)  # before a folder is made where no kit is
     log_to(home)
-    agent = Agent(home)
+    agent = Agent(home, link=parsed.link, pin_file=parsed.pin_file)
     stop_on_signals(agent)
     try:
         agent.run()

@@ -1,9 +1,9 @@
 """How a site gets its certificate: the key is made here and stays here, the portal signs a request for it."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from fl_jobs.tensor_files import write_bytes
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, Signer
+from site_kits.clock import WINDOW_S, span
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
 from site_kits.site_home import SiteHome, write_state
@@ -76,7 +77,7 @@ def load_or_make_key(home: SiteHome) -> RSAPrivateKey:
 def _unusable_key(home: SiteHome) -> str:
     return _(
         "The site's private key {path} cannot be read. Restore it from your backup, or move it away "
-        "together with client.crt and unpack a new kit."
+        "together with client.crt, ask for a new invitation and run: ./start.sh LINK"
     ).format(path=home.key)
 
 
@@ -98,7 +99,11 @@ def check_certificate(pem: bytes, key: RSAPrivateKey, root_pem: bytes, site: str
     Raises AgentError with what is wrong.
     """
     try:
-        certificate, root = x509.load_pem_x509_certificate(pem), x509.load_pem_x509_certificate(root_pem)
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError as exc:
+        raise AgentError(_("The certificate of this site is damaged.")) from exc
+    try:
+        root = x509.load_pem_x509_certificate(root_pem)
         certificate.verify_directly_issued_by(root)
     except (ValueError, TypeError, InvalidSignature) as exc:
         raise AgentError(_("The certificate was not issued by the root of this kit.")) from exc
@@ -127,75 +132,95 @@ def stored_identity(home: SiteHome, manifest: KitManifest) -> Identity | None:
     """Key and certificate as stored; None before enrolment. Raises AgentError when they do not fit."""
     if not home.certificate.exists():
         return None
+    if not home.key.exists():  # never a new key beside an old certificate
+        sentence = _("The site's private key {path} is gone, so its certificate is of no use.")
+        raise AgentError(sentence.format(path=home.key))
     key = load_or_make_key(home)
     pem, root = home.certificate.read_bytes(), home.root_ca.read_bytes()
     return Identity(key, check_certificate(pem, key, root, manifest.site), manifest.site)
 
 
-def enrol(home: SiteHome, manifest: KitManifest, door: PortalDoor) -> Identity:
-    """Redeem the kit's token for a certificate and store it. Safe to call again after a crash.
+def identity_here(home: SiteHome, manifest: KitManifest) -> Identity | None:
+    """As stored, or from the answer of an enrolment that was cut off; None before enrolment.
+
+    Raises AgentError for a stored identity that cannot be used.
+    """
+    return stored_identity(home, manifest) or _from_answer(home, manifest)
+
+
+def enrol(home: SiteHome, manifest: KitManifest, door: PortalDoor, token: str, pin: str) -> Identity:
+    """Redeem link and PIN for a certificate and store it. Safe to call again after a crash.
 
     The answer is written down before it is looked at, and the key before it is asked for, so a crash
-    loses the certificate only while the answer is on the wire. Raises AgentError in sentences and
-    PortalUnreachableError when asking again makes sense.
+    loses the certificate only while the answer is on the wire; then the same link, PIN and key bring it
+    again. Raises AgentError in sentences and PortalUnreachableError when asking again makes sense.
     """
+    if (identity := _from_answer(home, manifest)) is not None:
+        return identity
     key = load_or_make_key(home)
-    answer_path = home.state / "enrolment_answer.pem"
-    if answer_path.exists():
-        try:
-            return _keep(home, manifest, key, answer_path.read_bytes())
-        except AgentError:
-            answer_path.unlink()  # of another key or root; the token below decides
-    token = _read_token(home)
+    door.probe()
+    if abs(door.clock_difference_s or 0) > WINDOW_S:
+        raise AgentError(clock_sentence(door.clock_difference_s or 0))
     try:
-        answer = door.enrol(manifest.site, token, certificate_request(key, manifest))
+        answer = door.enrol(manifest.site, token, pin, certificate_request(key, manifest))
     except PortalRefusedError as exc:
         raise AgentError(_refusal(exc, manifest)) from exc
     pem = str(answer.get("certificate_pem", "")).encode()
-    write_bytes(answer_path, pem, mode=0o600)
+    write_bytes(_answer_path(home), pem, mode=0o600)
     identity = _keep(home, manifest, key, pem)
-    home.token.unlink(missing_ok=True)  # used up; a secret that is of no use is only a risk
     (home.state / "left.json").unlink(missing_ok=True)
+    write_state(home.suggested_peers_json, {"peers": answer.get("peers") or {}})
     write_state(
         home.state / ISSUED,
-        {
-            "serial": identity.serial,
-            "not_after": identity.certificate.not_valid_after_utc.isoformat(),
-            "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
-        },
+        {"serial": identity.serial, "not_after": identity.certificate.not_valid_after_utc.isoformat()},
     )
     return identity
+
+
+def clock_sentence(difference_s: float) -> str:
+    """How far this machine's clock is ahead of the portal's (negative: behind), and what to do."""
+    way = _("ahead of") if difference_s > 0 else _("behind")
+    return _(
+        "This machine's clock is {span} {way} the portal's; beyond {limit} s the portal refuses the site. "
+        "Switch on time synchronisation (timedatectl set-ntp true), then start again."
+    ).format(span=span(difference_s), way=way, limit=WINDOW_S)
+
+
+def _answer_path(home: SiteHome) -> Path:
+    return home.state / "enrolment_answer.pem"
+
+
+def _from_answer(home: SiteHome, manifest: KitManifest) -> Identity | None:
+    """Finish an enrolment whose answer was written down; an answer of another key or root is removed."""
+    if not _answer_path(home).exists():
+        return None
+    try:
+        return _keep(home, manifest, load_or_make_key(home), _answer_path(home).read_bytes())
+    except AgentError:
+        _answer_path(home).unlink()
+        return None
 
 
 def _keep(home: SiteHome, manifest: KitManifest, key: RSAPrivateKey, pem: bytes) -> Identity:
     certificate = check_certificate(pem, key, home.root_ca.read_bytes(), manifest.site)
     write_bytes(home.certificate, pem, mode=0o600)
-    (home.state / "enrolment_answer.pem").unlink(missing_ok=True)
+    _answer_path(home).unlink(missing_ok=True)
     return Identity(key, certificate, manifest.site)
 
 
-def _read_token(home: SiteHome) -> str:
-    try:
-        token = home.token.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        token = ""
-    if not token:
-        raise AgentError(
-            _(
-                "This folder has no enrolment token and no certificate. Ask the administrator for a new kit "
-                "link and unpack the new kit here."
-            )
-        )
-    return token
-
-
 def _refusal(exc: PortalRefusedError, manifest: KitManifest) -> str:
-    new_kit = _("Ask the administrator for a new kit link and unpack the new kit over this folder.")
+    ask = _("Ask the administrator for a new invitation and run: ./start.sh LINK")
+    if exc.code == "pin":
+        return _("The portal does not accept the PIN: {sentence}").format(sentence=exc)
+    if exc.code == "locked":
+        return _("Five wrong PINs were given, so this link is locked. {ask} ({sentence})").format(
+            ask=ask, sentence=exc
+        )
     if exc.status == 401:
-        reason = _("The portal does not accept this kit's token: it was used before, expired or is wrong.")
-        return f"{reason} {new_kit} ({exc})"
+        reason = _("The portal does not accept this link: it was used before, replaced, or is over.")
+        return f"{reason} {ask} ({exc})"
     if exc.status == 409:
-        reason = _("The portal refuses the name {site} for this kit.").format(site=manifest.site)
-        return f"{reason} {new_kit} ({exc})"
+        reason = _("The portal refuses the name {site} for this link.").format(site=manifest.site)
+        return f"{reason} {ask} ({exc})"
     reason = _("The portal refused the enrolment: {sentence}").format(sentence=exc)
-    return f"{reason} {new_kit}" if exc.code == "invalid" else reason  # a damaged token
+    return f"{reason} {ask}" if exc.code == "invalid" else reason  # a damaged link

@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import secrets
 import threading
 import time
 from datetime import datetime
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from site_kits.agent.approvals import Approvals, refusals_to_report
 from site_kits.agent.children import Child
 from site_kits.agent.datasets import registered_cards
+from site_kits.agent.enrolment import clock_sentence
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.standing import barred
@@ -67,7 +69,9 @@ class Heartbeat(threading.Thread):
             "nvflare": installed("nvflare"),
             "torch": installed("torch"),
             "started_at": board.fact("started_at"),
+            "instance": secrets.token_hex(16),  # tells this start of the agent from a second one elsewhere
         }
+        self.has_twin = False  # another agent with this identity is at work, and it was there before
         self._local = httpx.Client(timeout=2.0, trust_env=False)
 
     def run(self) -> None:
@@ -107,6 +111,9 @@ class Heartbeat(threading.Thread):
             answer = self._door.heartbeat(self._credentials.current.signer(), report)
         except PortalRefusedError as exc:
             self._hold_client(barred(exc))
+            if exc.code == "twin":
+                self.has_twin = True
+                self._stop_event.set()
             self._news("portal", _("The portal does not accept this site's report: {s}").format(s=exc))
             self._watch_clock(self._door.clock_difference_s)
             return False
@@ -177,10 +184,7 @@ class Heartbeat(threading.Thread):
         if difference_s is None:
             return
         self._board.put(clock_difference_s=round(difference_s, 1))
-        sentence = _(
-            "This machine's clock differs from the portal's by {seconds:.0f} s; beyond 120 s the portal "
-            "refuses the site. Switch on time synchronisation (NTP)."
-        ).format(seconds=difference_s)
+        sentence = clock_sentence(difference_s)
         self._news("clock", sentence if abs(difference_s) > _CLOCK_WARNING_S else None)
 
     def _renew(self) -> None:

@@ -29,7 +29,6 @@ def secrets_of(home: SiteHome) -> list[Path]:
     return [
         home.key,
         home.certificate,
-        home.token,
         home.state / "enrolment_answer.pem",
         home.state / ISSUED,
         home.root / "secagg",

@@ -6,6 +6,7 @@ federation's CA can put a key of its own between two sites.
 
 import argparse
 import hashlib
+import re
 import sys
 from typing import Any
 
@@ -13,13 +14,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fl_jobs.errors import SiteHomeError
 from fl_jobs.flare.site_home import read_pins, read_seen, write_pins
+from fl_jobs.packaging.spec import NAME_PATTERN
 from site_kits.agent import preflight
 from site_kits.agent.enrolment import stored_identity
 from site_kits.errors import AgentError
-from site_kits.site_home import SiteHome
+from site_kits.site_home import SiteHome, read_state
 from site_kits.translation import _
 
 _GROUP = 4
+_NAME, _KEY = re.compile(NAME_PATTERN), re.compile(r"[0-9a-f]{64}")
 
 
 def add_commands(commands: Any) -> None:
@@ -46,7 +49,7 @@ def pins_of(home: SiteHome) -> dict[str, str] | None:
 def show_peers(home: SiteHome, _parsed: argparse.Namespace) -> int:
     """Print this site's own fingerprint, the pinned ones and those still to be pinned."""
     site, own = _own_key(home)
-    pins, seen = pins_of(home), _seen(home)
+    pins, seen, suggested = pins_of(home), _seen(home), _suggested(home)
     lines = [
         _("This site is {site}. Read its fingerprint to the other operators by phone:").format(site=site),
         f"  {grouped(own)}",
@@ -57,13 +60,14 @@ def show_peers(home: SiteHome, _parsed: argparse.Namespace) -> int:
         lines.append(
             _("Pinned sites ({count}); a site that is not among them is refused:").format(count=len(pins))
         )
-        lines += [_pinned_line(name, pins[name], seen.get(name)) for name in sorted(pins)]
-    missing = sorted(seen.keys() - (pins or {}).keys() - {site})
+        lines += [_pinned_line(name, pins[name], seen, suggested) for name in sorted(pins)]
+    known = {**suggested, **seen}
+    missing = sorted(known.keys() - (pins or {}).keys() - {site})
     if missing:
         lines.append(_("Not pinned yet. Ask for the fingerprint by phone; do not copy it from here unheard:"))
-        lines += [f"  {name}  {grouped(seen[name])}" for name in missing]
+        lines += [f"  {name}  {grouped(known[name])}" for name in missing]
     sys.stdout.write("\n".join(lines) + "\n")
-    changed = [name for name in pins or {} if name in seen and seen[name] != (pins or {})[name]]
+    changed = [name for name, key in (pins or {}).items() if known.get(name, key) != key]
     return 1 if changed or (pins is not None and missing) else 0
 
 
@@ -135,7 +139,7 @@ def _own_key(home: SiteHome) -> tuple[str, str]:
     manifest = preflight.load_manifest(home)
     identity = stored_identity(home, manifest)
     if identity is None:
-        raise AgentError(_("This site has no certificate yet. Start it once with ./start.sh."))
+        raise AgentError(_("This site has no certificate yet. Start it with the link: ./start.sh LINK"))
     public = identity.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return manifest.site, hashlib.sha256(public).hexdigest()
 
@@ -148,13 +152,22 @@ def _seen(home: SiteHome) -> dict[str, str]:
         return {}
 
 
-def _pinned_line(name: str, pinned: str, seen: str | None) -> str:
+def _suggested(home: SiteHome) -> dict[str, str]:
+    """What the portal named when this site enrolled; only a hint, and what is not well formed is none."""
+    peers = read_state(home.suggested_peers_json).get("peers")
+    pairs = peers.items() if isinstance(peers, dict) else ()
+    return {name: key for name, key in pairs if _NAME.fullmatch(name) and _KEY.fullmatch(str(key))}
+
+
+def _pinned_line(name: str, pinned: str, seen: dict[str, str], suggested: dict[str, str]) -> str:
     line = f"  {name}  {grouped(pinned)}"
-    if seen is None or seen == pinned:
-        return line
-    return _("{line}\n    came with ANOTHER key in the last run: {seen}").format(
-        line=line, seen=grouped(seen)
-    )
+    if name in seen:
+        sentence = _("{line}\n    came with ANOTHER key in the last run: {seen}")
+        return line if seen[name] == pinned else sentence.format(line=line, seen=grouped(seen[name]))
+    if suggested.get(name, pinned) != pinned:
+        sentence = _("{line}\n    has ANOTHER key by what the portal named at enrolment: {named}")
+        return sentence.format(line=line, named=grouped(suggested[name]))
+    return line
 
 
 def _write(home: SiteHome, pins: dict[str, str] | None) -> None:

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from site_kits.translation import _
 
 MAX_ARTIFACT_BYTES = 2 * 2**30
 _MAX_ANSWER_BYTES = 2**20
+_NOT_NOW = ("certificate is not yet valid", "certificate has expired")  # OpenSSL's words
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -77,9 +79,9 @@ class PortalDoor:
         with self._spoken():
             self._note_clock(self._client.get(self.url + "/agent/v1/"))
 
-    def enrol(self, site: str, token: str, csr_pem: str) -> dict[str, Any]:
-        """POST /agent/v1/enrol; the answer has certificate_pem, root_ca_pem, serial, not_after."""
-        body = json.dumps({"site": site, "token": token, "csr_pem": csr_pem}).encode()
+    def enrol(self, site: str, token: str, pin: str, csr_pem: str) -> dict[str, Any]:
+        """POST /agent/v1/enrol; the answer has certificate_pem, root_ca_pem, serial, not_after, peers."""
+        body = json.dumps({"site": site, "token": token, "pin": pin, "csr_pem": csr_pem}).encode()
         with self._spoken():
             response = self._client.post(
                 self.url + "/agent/v1/enrol", content=body, headers={"Content-Type": "application/json"}
@@ -166,6 +168,14 @@ class PortalDoor:
         try:
             yield
         except httpx.ConnectError as exc:
+            if any(words in str(exc) for words in _NOT_NOW):
+                raise PortalUnreachableError(
+                    _(
+                        "This machine's clock says {now} UTC, and at that time the certificate of {url} is "
+                        "not valid. Set the clock (timedatectl set-ntp true); if it is right, tell the "
+                        "administrator."
+                    ).format(now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), url=self.url)
+                ) from exc
             if "CERTIFICATE_VERIFY_FAILED" in str(exc):
                 raise PortalUnreachableError(
                     _(

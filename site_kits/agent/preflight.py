@@ -89,8 +89,8 @@ def check_kit_expiry(manifest: KitManifest) -> None:
     if manifest.is_expired(datetime.now(UTC)):
         raise AgentError(
             _(
-                "This kit expired on {day}. Ask the administrator for a new kit link and unpack the new kit "
-                "over this folder."
+                "The link that came with this kit ended on {day}. Ask the administrator for a new invitation "
+                "and run: ./start.sh LINK"
             ).format(day=manifest.kit_expires[:10])
         )
 

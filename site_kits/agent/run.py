@@ -16,8 +16,9 @@ from site_kits.agent.children import Child
 from site_kits.agent.datasets import register_all
 from site_kits.agent.doctor import Outcome, Patient, examine
 from site_kits.agent.doctor.checks import BEFORE_START
-from site_kits.agent.enrolment import Identity, enrol, stored_identity
+from site_kits.agent.enrolment import Identity, enrol, identity_here
 from site_kits.agent.heartbeat import Heartbeat, Puller
+from site_kits.agent.invitation import read_invitation
 from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
@@ -43,10 +44,14 @@ class StopRequestedError(AgentError):
 
 
 class Agent:
-    """One run of the site. ``stop`` may be set from a signal handler or a test."""
+    """One run of the site. ``stop`` may be set from a signal handler or a test.
 
-    def __init__(self, home: SiteHome) -> None:
+    ``link`` and ``pin_file`` are looked at only by a site that is not enrolled yet.
+    """
+
+    def __init__(self, home: SiteHome, *, link: str | None = None, pin_file: str | None = None) -> None:
         self.home = home
+        self._link, self._pin_file = link, pin_file
         self.stop = threading.Event()
         self.python = Path(sys.executable)
         self._board = StatusBoard(home)
@@ -83,25 +88,24 @@ class Agent:
                 log.warning("%s: %s", finding.title, finding.sentence)
 
     def _identity(self, manifest: KitManifest, door: PortalDoor) -> Identity:
-        """The stored identity, or a fresh one when there is none or a new kit was unpacked over it."""
-        if not self.home.token.exists() and renewal.is_damaged(self.home):
+        """The stored identity, or a fresh one for who was started with the link of an invitation."""
+        if not self._link and renewal.is_damaged(self.home):
             log.warning(_("client.crt is damaged; the portal is asked for the certificate again."))
             return self._patiently(lambda: renewal.ask_again(self.home, manifest, door))
         try:
-            identity = stored_identity(self.home, manifest)
+            identity = identity_here(self.home, manifest)
         except AgentError as exc:
-            if not self.home.token.exists():
-                raise AgentError(
-                    _(
-                        "{sentence} Ask the administrator for a new kit and unpack it over this folder."
-                    ).format(sentence=exc)
-                ) from exc
-            log.warning(_("%s The new kit's token is used for a new certificate."), exc)
+            if not self._link:
+                sentence = _("{sentence} Ask the administrator for a new invitation and run: ./start.sh LINK")
+                raise AgentError(sentence.format(sentence=exc)) from exc
+            log.warning(_("%s The link is used for a new certificate."), exc)
             identity = None
         if identity is None:
-            preflight.check_kit_expiry(manifest)
-            identity = self._patiently(lambda: enrol(self.home, manifest, door))
+            given = read_invitation(self._link, self._pin_file, manifest)
+            identity = self._patiently(lambda: enrol(self.home, manifest, door, given.token, given.pin))
             log.info(_("Enrolled: the key was made here and stays here."))
+            if read_state(self.home.suggested_peers_json).get("peers"):
+                log.info(_("The portal named other sites' keys. Confirm them by phone: ./start.sh peers"))
         until = identity.certificate.not_valid_after_utc.date().isoformat()
         log.info(_("Certificate of %s valid until %s (%d days)."), manifest.site, until, identity.days_left)
         return identity
@@ -129,10 +133,8 @@ class Agent:
             log.warning(str(exc))
         children = self._children()
         credentials = Credentials(self.home, manifest, identity)
-        threads = [
-            Heartbeat(self.home, credentials, door, self._board, children, self.stop),
-            Puller(self.home, credentials, door, self._board, self.stop),
-        ]
+        heartbeat = Heartbeat(self.home, credentials, door, self._board, children, self.stop)
+        threads = [heartbeat, Puller(self.home, credentials, door, self._board, self.stop)]
         try:
             for child in children.values():
                 child.tick()
@@ -149,6 +151,13 @@ class Agent:
             self._record.forget_all()
             self._board.put(**{name: {"state": "stopped"} for name in _CHILDREN})
             log.info(_("Stopped; nothing of this site is running any more."))
+        if heartbeat.has_twin:
+            raise AgentError(
+                _(
+                    "Another agent with this site's key and certificate was at work before, so this one "
+                    "stopped. Keep one; if nobody here started the other, tell the administrator now."
+                )
+            )
 
     def _watch(self, children: dict[str, Child]) -> None:
         ticks = 0

@@ -59,7 +59,7 @@ class StatusBoard:
 def render_status(home: SiteHome) -> tuple[str, bool]:
     """The status for a person, and whether the agent runs without an open problem."""
     pid = HomeLock.holder(home.state / "agent.lock")
-    if (left := read_state(home.state / "left.json")) and not home.token.exists():
+    if left := read_state(home.state / "left.json"):
         return _(
             "This site left the federation on {day}. To come back, ask the administrator for a new kit."
         ).format(day=str(left.get("at", "?"))[:10]), False

@@ -1,4 +1,7 @@
-"""The kit as one zip: same contents, same bytes. It holds no key; the site makes its own."""
+"""The kit as one zip: same contents, same bytes. It holds no secret.
+
+The site makes its own key and proves itself with the link and the PIN its operator was told.
+"""
 
 import zipfile
 from collections.abc import Iterator
@@ -9,14 +12,14 @@ from site_kits.manifest import KitManifest
 
 TEMPLATES = Path(__file__).with_name("templates")
 _WHEN = (2020, 1, 1, 0, 0, 0)  # a fixed time, so that equal contents give equal archives
-_EXECUTABLE, _PLAIN, _PRIVATE, _FOLDER = 0o100755, 0o100644, 0o100600, 0o040755
+_EXECUTABLE, _PLAIN, _FOLDER = 0o100755, 0o100644, 0o040755
 _KEY_SUFFIXES = {".key", ".p12", ".pfx"}
 
 
 def write_kit_archive(
-    path: Path, *, manifest: KitManifest, flare_folder: Path, wheel: Path, constraints: Path, token: str
+    path: Path, *, manifest: KitManifest, flare_folder: Path, wheel: Path, constraints: Path
 ) -> None:
-    """Write the kit of ``manifest.site`` to ``path`` (0600; it holds the one-time token).
+    """Write the kit of ``manifest.site`` to ``path`` (0600: addresses are nobody else's business).
 
     ``flare_folder`` is what ``write_site_kit_files`` wrote. The archive appears whole or not at all.
     Raises ProvisioningError when a part is missing or a key lies among the files.
@@ -24,7 +27,7 @@ def write_kit_archive(
     for part, purpose in ((wheel, "CONSILIUM_WHEEL"), (constraints, "CONSILIUM_CONSTRAINTS")):
         if not part.is_file():
             raise ProvisioningError(f"{part} does not exist; set {purpose} to the file the kit shall carry.")
-    members = sorted(_members(manifest, flare_folder, wheel, constraints, token))
+    members = sorted(_members(manifest, flare_folder, wheel, constraints))
     temporary = path.with_suffix(".part")
     temporary.unlink(missing_ok=True)
     temporary.touch(mode=0o600)
@@ -39,12 +42,11 @@ def write_kit_archive(
 
 
 def _members(
-    manifest: KitManifest, flare_folder: Path, wheel: Path, constraints: Path, token: str
+    manifest: KitManifest, flare_folder: Path, wheel: Path, constraints: Path
 ) -> Iterator[tuple[str, int, bytes]]:
     yield "start.sh", _EXECUTABLE, _template("start.sh")
     yield "README.txt", _PLAIN, _template("README.txt").replace(b"{site}", manifest.site.encode())
     yield "site.json", _PLAIN, manifest.model_dump_json(indent=2).encode() + b"\n"
-    yield "enrolment.token", _PRIVATE, token.encode() + b"\n"
     yield "rootCA.pem", _PLAIN, _read(flare_folder / "startup" / "rootCA.pem")
     yield "constraints.txt", _PLAIN, constraints.read_bytes()
     yield f"wheel/{wheel.name}", _PLAIN, wheel.read_bytes()

@@ -35,8 +35,8 @@ def page_of(run: Campaign, role: str, site: DemoSite | None, problems: list[str]
         browser.close()
 
 
-def add_site_by_clicking(run: Campaign, site: DemoSite) -> Path:
-    """Administrator: Sites, Add a site, hand over the link. Operator: open it, fetch the kit, unpack it."""
+def add_site_by_clicking(run: Campaign, site: DemoSite) -> tuple[Path, str, str]:
+    """Administrator: invite the site. Operator: open the link, type the PIN, unpack. Home, link, PIN."""
     home = run.machine.sites_home / site.name
     problems: list[str] = []
     with page_of(run, "administrator", None, problems) as page:
@@ -44,13 +44,16 @@ def add_site_by_clicking(run: Campaign, site: DemoSite) -> Path:
         page.click("a[href$='/sites/add/']")
         for name in ("name", "title", "organisation", "zone"):
             page.fill(f"#site-form [name={name}]", getattr(site, name))
+        page.fill("#site-form [name=contact]", f"it@{site.name}.example")
         page.click("#site-form button")
-        page.goto(page.input_value("#kit-link"))
+        link, pin = page.input_value("#kit-link"), page.input_value("#kit-pin")
+        page.goto(link)
         for _ in range(60):
             if page.query_selector("#get-kit"):
                 break
             page.wait_for_timeout(1000)
             page.reload()
+        page.fill("#id_pin", pin)
         with page.expect_download() as waiting:
             page.click("#get-kit")
         archive = run.folder / f"{site.name}.zip"
@@ -61,7 +64,7 @@ def add_site_by_clicking(run: Campaign, site: DemoSite) -> Path:
     archive.unlink()
     (home / "start.sh").chmod(0o755)
     write_dataset(run.study, site, home / "data" / run.study.dataset, data_home=None)
-    return home
+    return home, link, pin
 
 
 def take_screenshots(run: Campaign, run_id: str, folder: Path) -> tuple[list[Path], list[str]]:

@@ -81,8 +81,8 @@ def fifth_site(proof: Proof, run: Campaign, active_run: str) -> None:
     before = run.platform_pids()
     state = run.data(active_run)["state"]
     began = time.monotonic()
-    home = add_site_by_clicking(run, FIFTH)
-    run.machine.start_site(home)
+    home, link, pin = add_site_by_clicking(run, FIFTH)
+    run.machine.start_site(home, link=link, pin=pin)
     run.journey.wait_online([FIFTH.name])
     seconds = time.monotonic() - began
     still = run.data(active_run)["state"]

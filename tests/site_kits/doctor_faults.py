@@ -131,8 +131,8 @@ def fault_late_kit(site, **_):
     change(site, kit_expires=(datetime.now(UTC) - timedelta(days=1)).isoformat())
 
 
-def fault_used_token(site, **_):
-    site.certificate.unlink()  # the token is gone since the enrolment
+def fault_no_certificate(site, **_):
+    site.certificate.unlink()
 
 
 def fault_open_key(site, **_):
@@ -287,7 +287,7 @@ FAULTS = {
     fault_policy_with_a_typo: "policy", fault_policy_that_is_a_folder: "policy",
     fault_incomplete_kit: "kit_files", fault_mistyped_policy: "site_json",
     fault_mixed_kits: "root_certificate",
-    fault_late_kit: "enrolment", fault_used_token: "enrolment", fault_open_key: "private_key",
+    fault_late_kit: "enrolment", fault_no_certificate: "enrolment", fault_open_key: "private_key",
     fault_lost_key: "private_key", fault_half_written_key: "private_key", fault_other_site: "certificate",
     fault_other_key: "certificate", fault_other_root: "certificate", fault_damaged_certificate: "certificate",
     fault_expired: "certificate_days", fault_expires_soon: "certificate_days",

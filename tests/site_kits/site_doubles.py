@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import shutil
 import ssl
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -32,6 +34,8 @@ from site_kits.signing import verify_request
 from site_kits.site_home import SiteHome
 
 SITE = "hospital-a"
+TOKEN, PIN = "token-of-the-invitation-1", "12345678"
+LINK = f"http://127.0.0.1:8080/kits/{TOKEN}/"
 TICKET_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 START_SH = Path(__file__).parents[2] / "site_kits" / "provisioning" / "templates" / "start.sh"
 # stands for NVFlare's client: a parent and a job process in a session of its own, which may ignore SIGTERM
@@ -52,7 +56,10 @@ class Portal:
 
     ca_key: rsa.RSAPrivateKey
     ca_cert: x509.Certificate
-    token: str = "token-1"
+    token: str = TOKEN
+    pin: str = PIN
+    peers: dict = field(default_factory=dict)
+    twin: bool = False
     orders: list = field(default_factory=list)
     artifacts: dict = field(default_factory=dict)
     heartbeats: list = field(default_factory=list)
@@ -85,6 +92,8 @@ class Portal:
         except SignatureError as exc:
             self.refused.append(str(exc))
             return 401, {"detail": str(exc), "code": "signature"}
+        if path == "/agent/v1/heartbeat" and self.twin:
+            return 409, {"detail": "Another agent is at work.", "code": "twin"}
         if path == "/agent/v1/heartbeat":
             self.heartbeats.append(json.loads(body))
             return 200, {
@@ -107,7 +116,9 @@ class Portal:
 
     def _enrol(self, body):
         if body["token"] != self.token:
-            return 401, {"detail": "The token was used.", "code": "token"}
+            return 401, {"detail": "This link is not known here.", "code": "token"}
+        if body["pin"] != self.pin:
+            return 401, {"detail": "This is not the PIN; 4 attempts are left.", "code": "pin"}
         try:
             pem = sign_site_csr(
                 self.ca_key,
@@ -143,6 +154,7 @@ class Portal:
             "root_ca_pem": self.root_pem.decode(),
             "serial": format(self.certificate.serial_number, "x"),
             "not_after": self.certificate.not_valid_after_utc.isoformat(),
+            "peers": self.peers,
         }
 
 
@@ -160,6 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     do_GET = do_POST = _serve
+
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + self.portal.clock_offset_s)
 
     def log_message(self, *_arguments):
         pass
@@ -205,11 +220,16 @@ def unpack_kit(
     (folder / "flare" / "startup" / "fed_client.json").write_text("{}")
     (folder / "site.json").write_text(manifest.model_dump_json())
     (folder / "rootCA.pem").write_bytes(portal.root_pem)
-    (folder / "enrolment.token").write_text("token-1\n")
     (folder / "constraints.txt").write_text("")
     (folder / "data").mkdir()
     shutil.copy(START_SH, folder / "start.sh")
     return SiteHome(folder)
+
+
+def environment(**more):
+    """What start.sh needs of the machine: an interpreter that has this package."""
+    kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH") if key in os.environ}
+    return kept | {"CONSILIUM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | more
 
 
 def add_cytology(home: SiteHome, name: str = "cytology") -> None:

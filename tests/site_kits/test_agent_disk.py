@@ -18,7 +18,7 @@ from site_kits.agent.processes import ChildRecord
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.status import StatusBoard
 from site_kits.site_home import ServingState, read_state, write_state
-from tests.site_kits.site_doubles import sha256, wait_until
+from tests.site_kits.site_doubles import PIN, TOKEN, sha256, wait_until
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 SHARED = b"shared part"
@@ -45,7 +45,8 @@ def site(home, portal):
     """Door, identity and board of an enrolled site."""
     door = PortalDoor(portal.url, home.root_ca)
     manifest = preflight.load_manifest(home)
-    yield door, Credentials(home, manifest, enrol(home, manifest, door)), StatusBoard(home)
+    identity = enrol(home, manifest, door, TOKEN, PIN)
+    yield door, Credentials(home, manifest, identity), StatusBoard(home)
     door.close()
 
 

@@ -15,7 +15,16 @@ from site_kits.provisioning.archive import write_kit_archive
 from site_kits.provisioning.flare_kit import write_site_kit_files
 from site_kits.site_home import SiteHome, read_state
 from tests.e2e.federation import REGISTERED, Federation
-from tests.site_kits.site_doubles import SITE, Portal, add_cytology, serve_portal, unpack_kit, wait_until
+from tests.site_kits.site_doubles import (
+    LINK,
+    PIN,
+    SITE,
+    Portal,
+    add_cytology,
+    serve_portal,
+    unpack_kit,
+    wait_until,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -35,16 +44,19 @@ def pack(folder, federation, portal):
         flare_folder=flare,
         wheel=wheel,
         constraints=template.root / "constraints.txt",
-        token="token-1",
     )
     return archive
 
 
 def start(home):
-    environment = {"PATH": os.environ["PATH"], "CONSILIUM_PYTHON": sys.executable}
+    environment = {"PATH": os.environ["PATH"], "CONSILIUM_PYTHON": sys.executable, "CONSILIUM_PIN": PIN}
     with (home.root / "screen.txt").open("ab") as screen:
         return subprocess.Popen(
-            ["bash", "./start.sh"], cwd=home.root, env=environment, stdout=screen, stderr=subprocess.STDOUT
+            ["bash", "./start.sh", LINK],
+            cwd=home.root,
+            env=environment,
+            stdout=screen,
+            stderr=subprocess.STDOUT,
         )
 
 

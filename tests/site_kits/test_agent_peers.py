@@ -13,16 +13,18 @@ from site_kits.agent.enrolment import enrol
 from site_kits.agent.peers import grouped
 from site_kits.agent.portal import PortalDoor
 from site_kits.manifest import KitManifest
+from tests.site_kits.site_doubles import PIN, TOKEN
 
 KEY, OTHER = hashlib.sha256(b"riverside").hexdigest(), hashlib.sha256(b"lakeside").hexdigest()
 
 
 @pytest.fixture
-def site(home):
-    """An enrolled site: its own fingerprint."""
+def site(home, portal):
+    """An enrolled site, to which the portal named riverside's key: its own fingerprint."""
+    portal.peers = {"riverside": KEY, "../etc": KEY, "lakeside": "rubbish"}
     manifest = KitManifest.read(home.site_json)
     door = PortalDoor(manifest.agents_url, home.root_ca)
-    identity = enrol(home, manifest, door)
+    identity = enrol(home, manifest, door, TOKEN, PIN)
     door.close()
     spki = identity.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).hexdigest()
@@ -38,6 +40,20 @@ def test_without_pins_the_command_says_who_vouches(home, site, capsys):
     assert grouped(site) in shown
     assert "CA alone" in shown
     assert read_pins(home.root) is None
+
+
+def test_a_key_that_the_portal_named_is_a_suggestion_and_never_a_pin(home, site, capsys):
+    assert run(home, "peers") == 0
+    shown = capsys.readouterr().out
+    assert "Not pinned yet. Ask for the fingerprint by phone" in shown
+    assert grouped(KEY) in shown
+    assert "rubbish" not in shown
+    assert "etc" not in shown
+    assert read_pins(home.root) is None
+    assert run(home, "pin", "riverside", OTHER) == 0
+    assert run(home, "peers") == 1
+    assert "ANOTHER key by what the portal named" in capsys.readouterr().out
+    assert read_pins(home.root) == {"riverside": OTHER}
 
 
 def test_a_fingerprint_is_pinned_as_it_was_read_aloud(home, site, capsys):

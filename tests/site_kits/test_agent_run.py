@@ -2,10 +2,8 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
 
 import httpx
 import psutil
@@ -13,12 +11,7 @@ import pytest
 
 from site_kits.agent.processes import mark_of, marked_processes
 from site_kits.site_home import read_serving, read_state
-from tests.site_kits.site_doubles import add_cytology, sha256, unpack_kit, wait_until
-
-
-def environment(**more):
-    kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
-    return kept | {"CONSILIUM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | more
+from tests.site_kits.site_doubles import LINK, PIN, add_cytology, environment, sha256, wait_until
 
 
 def everything(home):
@@ -30,12 +23,14 @@ def start(home):
     """Start the kit's one command; whatever is still there at the end is killed."""
     running = []
 
-    def run(at=None, **more):
+    def run(at=None, *, link=LINK, **more):
         folder = (at or home).root
         with (folder / "screen.txt").open("ab") as screen:
             process = subprocess.Popen(
-                ["./start.sh"], cwd=folder, env=environment(**more), stdout=screen, stderr=subprocess.STDOUT
-            )
+                ["./start.sh", *([link] if link else [])],
+                cwd=folder, env=environment(CONSILIUM_PIN=PIN, **more), stdin=subprocess.DEVNULL,
+                stdout=screen, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         running.append(process)
         return process
 
@@ -177,7 +172,7 @@ def ask(url):
 def test_a_clock_that_differs_is_said(home, portal, start):
     portal.clock_offset_s = 90
     start()
-    wait_until(lambda: "clock differs" in screen(home))
+    wait_until(lambda: "clock is 90 s behind" in screen(home))
 
 
 def test_a_broken_data_folder_is_said_and_the_site_comes_up(home, portal, start):
@@ -199,100 +194,29 @@ def test_the_client_sees_nothing_of_the_operator_s_environment(home, start):
     assert seen["HOME"] == seen["CONSILIUM_SITE_HOME"] == str(home.root)
 
 
-def test_a_site_that_waits_for_the_portal_stops_at_once_and_kept_its_token(home, portal, start):
+def test_a_start_without_link_says_what_is_missing(home, start):
+    assert start(link=None).wait(timeout=20) == 2
+    assert "no certificate yet. Start it with the link of your invitation" in screen(home)
+
+
+def test_the_second_of_two_agents_stops_and_says_why(home, portal, start):
+    portal.twin = True
+    assert start().wait(timeout=30) == 2
+    assert "Another agent with this site's key and certificate was at work before" in screen(home)
+    assert everything(home) == []
+    assert "Traceback" not in screen(home)
+
+
+def test_a_site_that_waits_for_the_portal_stops_at_once_and_goes_on_with_the_same_key(home, portal, start):
     facts = json.loads(home.site_json.read_text()) | {"agents_url": "https://localhost:9"}
     home.site_json.write_text(json.dumps(facts))
     agent = start()
     wait_until(lambda: "Next attempt in" in screen(home))
     agent.send_signal(signal.SIGINT)
     assert agent.wait(timeout=5) == 0
-    assert home.token.exists()
     assert everything(home) == []
-
-
-def test_start_refuses_a_folder_that_was_not_unpacked_whole(home):
-    (home.root / "rootCA.pem").unlink()
-    done = subprocess.run(["./start.sh"], cwd=home.root, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "rootCA.pem is missing. Unpack the whole zip" in done.stderr
-
-
-def test_start_refuses_a_path_that_training_cannot_use(portal, tmp_path):
-    home = unpack_kit(tmp_path / "two words", portal)
-    done = subprocess.run(["./start.sh"], cwd=home.root, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "has spaces or quotes" in done.stderr
-
-
-def test_start_speaks_chinese_where_the_machine_does(home):
-    (home.root / "rootCA.pem").unlink()
-    done = subprocess.run(
-        ["./start.sh"], cwd=home.root, env=environment(LANG="zh_CN.UTF-8"), capture_output=True, text=True
-    )
-    assert "缺少 rootCA.pem" in done.stderr
-
-
-def test_start_asks_for_space_before_it_installs(home):
-    (home.root / "wheel").mkdir()
-    (home.root / "wheel" / "consilium-0.1.0-py3-none-any.whl").write_bytes(b"")
-    done = subprocess.run(
-        ["./start.sh"],
-        cwd=home.root,
-        env={"PATH": os.environ["PATH"], "CONSILIUM_MIN_FREE_MB": "999999999"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "the installation needs 999999999 MB" in done.stderr
-    assert not (home.root / "venv").exists()
-
-
-def test_start_says_when_the_installation_fails(home):
-    (home.root / "wheel").mkdir()
-    (home.root / "wheel" / "consilium-0.1.0-py3-none-any.whl").write_bytes(b"not a wheel")
-    (home.root / "wheelhouse").mkdir()  # so that no network is asked
-    done = subprocess.run(
-        ["./start.sh"],
-        cwd=home.root,
-        env={"PATH": os.environ["PATH"], "CONSILIUM_MIN_FREE_MB": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "logs/install.log" in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-
-
-def test_start_refuses_a_python_without_consilium(home):
-    done = subprocess.run(
-        ["./start.sh"],
-        cwd=home.root,
-        env=environment(CONSILIUM_PYTHON="/nowhere/python"),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "is not a Python 3.11" in done.stderr
-
-
-def test_status_says_when_nothing_runs(home):
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "site_kits.agent", "--home", str(home.root), "status"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "not running. Start it with ./start.sh" in done.stdout
-
-
-def test_the_doctor_names_each_thing_that_is_not_in_order(portal, tmp_path):
-    home = unpack_kit(tmp_path / "unreachable", portal, agents_url="https://localhost:9")
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "site_kits.agent", "--home", str(home.root), "doctor"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "ok      disk" in done.stdout
-    assert "NOT OK  way to the portal: The portal at localhost:9 does not answer" in done.stdout
-    assert not home.key.exists()
+    key = home.key.read_bytes()
+    home.site_json.write_text(json.dumps(facts | {"agents_url": portal.url}))
+    start()
+    wait_until(lambda: portal.heartbeats)
+    assert home.key.read_bytes() == key

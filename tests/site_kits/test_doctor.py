@@ -16,7 +16,7 @@ from site_kits.manifest import KitManifest
 from site_kits.provisioning.ca import create_ca
 from site_kits.site_home import SiteHome
 from tests.site_kits.doctor_faults import FAULTS, SECRET, fault_bad_row, fault_expired, write_data
-from tests.site_kits.site_doubles import Portal, serve_portal, unpack_kit
+from tests.site_kits.site_doubles import PIN, TOKEN, Portal, serve_portal, unpack_kit
 
 BAD = (Outcome.WARNING, Outcome.FAILED)
 
@@ -53,7 +53,7 @@ def site(portal, training, tmp_path, monkeypatch):
     home = unpack_kit(tmp_path / "site", portal, flare_port=training)
     manifest = KitManifest.read(home.site_json)
     door = PortalDoor(manifest.agents_url, home.root_ca)
-    enrol(home, manifest, door)
+    enrol(home, manifest, door, TOKEN, PIN)
     door.close()
     write_data(home)
     home.registered.mkdir()

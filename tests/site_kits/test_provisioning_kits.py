@@ -152,7 +152,6 @@ def make_archive(tmp_path, site_folder, manifest, monkeypatch):
             "flare_folder": site_folder,
             "wheel": tmp_path / "consilium-0.1.0-py3-none-any.whl",
             "constraints": tmp_path / "constraints.txt",
-            "token": "one-time-token",
         }
         archive.write_kit_archive(tmp_path / name, **(parts | changed))
         return tmp_path / name
@@ -164,7 +163,7 @@ def test_the_archive_has_the_parts_a_site_needs(make_archive):
     with zipfile.ZipFile(make_archive()) as kit:
         names = set(kit.namelist())
         assert stat.S_IMODE(kit.getinfo("start.sh").external_attr >> 16) == 0o755
-        assert stat.S_IMODE(kit.getinfo("enrolment.token").external_attr >> 16) == 0o600
+        assert "enrolment.token" not in names
         assert kit.read("rootCA.pem") == ROOT
         assert kit.read("README.txt") == b"hospital-a"
     assert names >= {

@@ -1,6 +1,7 @@
 """Changes to sites, kits and certificates. Each public function is one transaction and one audit entry."""
 
 from platform_web.federation.services.agents import (
+    admit_agent,
     prune_nonces,
     record_heartbeat,
     use_nonce,
@@ -18,6 +19,10 @@ from platform_web.federation.services.kits import (
     record_kit_built,
     record_kit_failed,
 )
+from platform_web.federation.services.pins import (
+    PIN_ATTEMPTS,
+    check_pin,
+)
 from platform_web.federation.services.revocations import (
     confirm_revocation,
     leave_site,
@@ -32,8 +37,11 @@ from platform_web.federation.services.sites import (
 )
 
 __all__ = [
+    "PIN_ATTEMPTS",
     "Enrolment",
     "Invitation",
+    "admit_agent",
+    "check_pin",
     "confirm_revocation",
     "enrol_site",
     "hand_out_kit",

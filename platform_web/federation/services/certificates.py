@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -13,7 +14,9 @@ from platform_web.audit import services as audit
 from platform_web.federation import allow_list, authority, selectors
 from platform_web.federation.errors import EnrolmentTokenError
 from platform_web.federation.models import Certificate, Federation, Kit, Site
+from platform_web.federation.services.pins import check_pin
 from site_kits.certificate_dates import renew_from
+from site_kits.errors import ForeignNameError
 from site_kits.provisioning import ca
 from site_kits.signing import serial_hex
 
@@ -26,39 +29,50 @@ class Enrolment:
     root_ca_pem: str
     serial: str
     not_after: datetime
+    peers: dict[str, str]  # name of another enrolled site: SHA-256 of its public key, a suggestion to pin
+
+
+def enrol_site(*, name: str, token: str, pin: str, csr_pem: str) -> Enrolment:
+    """Certificate for the key the site made itself; the link is used up exactly when one is issued.
+
+    Certificates of former kits count no more. The same link with the same key gives the same certificate
+    again: the first answer may have been lost on the wire, and only the holder of that key can use it.
+    Raises EnrolmentTokenError (which does not say whether the link is unknown or over), PinWrongError,
+    KitLockedError, CertificateRequestError for a bad request or another name, MasterKeyError.
+    """
+    kit = selectors.kit_for_enrolment(token)
+    check_pin(kit=kit, pin=pin)
+    if kit.site.name != name:
+        raise ForeignNameError(
+            _("The invitation is for another site than %(name)s. Start the kit that came with this link.")
+            % {"name": name}
+        )
+    return _certify(kit, csr_pem.encode(errors="replace"))
 
 
 @transaction.atomic
-def enrol_site(*, name: str, token: str, csr_pem: str) -> Enrolment:
-    """Certificate for the key the site made itself; the token is used up exactly when one is issued.
-
-    Certificates of former kits count no more. The same token with the same key gives the same certificate
-    again: the first answer may have been lost on the wire, and only the holder of that key can use it.
-    Raises EnrolmentTokenError (nothing is said about which part was wrong), CertificateRequestError for a bad
-    request or another name, MasterKeyError.
-    """
-    kit = selectors.kit_for_enrolment(name, token)
-    federation = authority.the_federation()
-    if kit is None:
-        return _answer(_issued_before(name, token, csr_pem), federation)
+def _certify(kit: Kit, csr_pem: bytes) -> Enrolment:
+    site, federation = kit.site, authority.the_federation()
+    key = ca.requested_key(csr_pem, site=site.name)
+    used = Kit.objects.filter(pk=kit.pk, enrolled_at__isnull=True, revoked_at__isnull=True)
+    if not used.update(enrolled_at=timezone.now()):
+        return _answer(_issued_before(kit, key), federation)
     root_key, root = authority.open_root(federation)
     pem = ca.sign_site_csr(
         root_key,
         root,
-        csr_pem.encode(errors="replace"),
-        site=name,
-        organisation=kit.site.organisation,
+        csr_pem,
+        site=site.name,
+        organisation=site.organisation,
         lifetime=settings.CONSILIUM_CERTIFICATE_LIFETIME,
     )
-    if not Kit.objects.filter(pk=kit.pk, enrolled_at__isnull=True).update(enrolled_at=timezone.now()):
-        raise EnrolmentTokenError(_("The enrolment token was just used. Ask for a new kit."))
-    certificate = _store_certificate(kit.site, pem, kit=kit)
+    certificate = _store_certificate(site, pem, kit=kit)
     _replace_others(certificate)
-    Site.objects.filter(pk=kit.site_id, status=Site.Status.INVITED).update(status=Site.Status.ENROLLED)
+    Site.objects.filter(pk=site.pk, status=Site.Status.INVITED).update(status=Site.Status.ENROLLED)
     allow_list.promise()
     audit.record(
         act="certificate.issued",
-        site=name,
+        site=site.name,
         obj=[*_object(certificate), ("kit", str(kit.pk), "")],
         data={"not_after": certificate.not_after.isoformat()},
     )
@@ -113,14 +127,17 @@ def _replace_others(certificate: Certificate) -> int:
     return older.update(replaced_at=timezone.now())
 
 
-def _issued_before(name: str, token: str, csr_pem: str) -> Certificate:
-    certificate = selectors.certificate_issued_for(name, token)
-    if certificate is not None:
-        key = x509.load_pem_x509_certificate(certificate.pem.encode()).public_key()
-        if key == ca.requested_key(csr_pem.encode(errors="replace"), site=name):
-            return certificate
+def _issued_before(kit: Kit, key: RSAPublicKey) -> Certificate:
+    """The link's certificate, for the key it was issued for."""
+    now = timezone.now()
+    certificate = kit.certificates.filter(revoked_at=None, replaced_at=None, not_after__gt=now).first()
+    if certificate and x509.load_pem_x509_certificate(certificate.pem.encode()).public_key() == key:
+        return certificate
     raise EnrolmentTokenError(
-        _("The enrolment token is wrong, used or expired. Ask the administrator for a new kit.")
+        _(
+            "This link was used already: a certificate was issued for another key. If that was not you, tell "
+            "the administrator now; otherwise ask for a new invitation."
+        )
     )
 
 
@@ -146,5 +163,9 @@ def _object(certificate: Certificate) -> list[audit.Object]:
 
 def _answer(certificate: Certificate, federation: Federation) -> Enrolment:
     return Enrolment(
-        certificate.pem, federation.root_certificate_pem, certificate.serial, certificate.not_after
+        certificate.pem,
+        federation.root_certificate_pem,
+        certificate.serial,
+        certificate.not_after,
+        selectors.peer_keys(certificate.site),
     )

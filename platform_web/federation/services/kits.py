@@ -1,4 +1,4 @@
-"""Start-up kits: issued with a one-time link, built, handed out once."""
+"""Invitations and their kits: a one-time link, a PIN, an archive without a secret."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,25 +10,23 @@ from django.utils.translation import gettext as _
 
 from platform_web.audit import services as audit
 from platform_web.federation import authority, selectors
-from platform_web.federation.errors import (
-    FederationError,
-    KitNotReadyError,
-)
+from platform_web.federation.errors import FederationError, KitNotReadyError
 from platform_web.federation.models import Kit, Site
-from platform_web.federation.secrets import new_token, token_sha256
+from platform_web.federation.secrets import new_pin, new_token, pin_hash, token_sha256
+from platform_web.federation.services.pins import check_pin
 from platform_web.outbox import services as outbox
 
 LINK_LIFETIME = timedelta(hours=72)
-ENROLMENT_LIFETIME = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Invitation:
-    """A site, its kit and the token of the one-time link: shown once, never stored."""
+    """A site, its kit, the token of the one-time link and the PIN: both shown once, never stored."""
 
     site: Site
     kit: Kit
     token: str
+    pin: str
 
     @property
     def path(self) -> str:
@@ -38,7 +36,7 @@ class Invitation:
 
 @transaction.atomic
 def issue_kit(*, actor: User, site: Site) -> Invitation:
-    """A fresh kit for a site; links and enrolment tokens of earlier kits stop working."""
+    """A fresh link and PIN for a site; earlier ones that were not used stop working."""
     site = Site.objects.select_for_update().get(pk=site.pk)
     if site.status in (Site.Status.REVOKED, Site.Status.LEFT):  # the new kit is its way back
         site.status = Site.Status.INVITED
@@ -53,27 +51,24 @@ def issue_kit(*, actor: User, site: Site) -> Invitation:
 
 
 def new_kit(site: Site, actor: User) -> Invitation:
-    now, token = timezone.now(), new_token()
+    token, pin = new_token(), new_pin()
     kit = Kit.objects.create(
         site=site,
         link_sha256=token_sha256(token),
-        link_expires=now + LINK_LIFETIME,
-        enrolment_expires=now + ENROLMENT_LIFETIME,
+        link_expires=timezone.now() + LINK_LIFETIME,
+        pin_hash=pin_hash(pin),
         issued_by=actor,
     )
     outbox.enqueue("federation.build_kit", kit_id=str(kit.pk))
-    return Invitation(site, kit, token)
+    return Invitation(site, kit, token, pin)
 
 
 @transaction.atomic
-def record_kit_built(*, kit: Kit, enrolment_token: str, zip_sha256: str) -> bool:
+def record_kit_built(*, kit: Kit, zip_sha256: str) -> bool:
     """The archive is on disk under its temporary name; False when another worker was first."""
     return bool(
         Kit.objects.filter(pk=kit.pk, built_at__isnull=True).update(
-            built_at=timezone.now(),
-            enrolment_sha256=token_sha256(enrolment_token),
-            zip_sha256=zip_sha256,
-            error="",
+            built_at=timezone.now(), zip_sha256=zip_sha256, error=""
         )
     )
 
@@ -84,18 +79,22 @@ def record_kit_failed(*, kit: Kit, sentence: str) -> None:
     Kit.objects.filter(pk=kit.pk, built_at__isnull=True).update(error=sentence[:2000])
 
 
-@transaction.atomic
-def hand_out_kit(*, token: str) -> Kit:
-    """Mark the kit of this link as fetched: of two clicks at the same time one wins.
+def hand_out_kit(*, token: str, pin: str) -> Kit:
+    """The kit of this link for the holder of its PIN. It holds no secret, so a lost file is fetched again.
 
-    Raises KitLinkUnknownError, KitLinkUsedError, KitLinkExpiredError or KitNotReadyError.
+    Raises KitLinkUnknownError, KitLinkUsedError, KitLinkExpiredError, KitNotReadyError, PinWrongError or
+    KitLockedError.
     """
     kit = selectors.open_kit(token)
+    check_pin(kit=kit, pin=pin)
     if kit.built_at is None:
-        raise KitNotReadyError(_("The kit is being prepared. Try again in a few seconds."))
-    if not Kit.objects.filter(pk=kit.pk, fetched_at__isnull=True).update(fetched_at=timezone.now()):
-        raise selectors.used_link()
-    audit.record(
-        act="kit.fetched", actor_type="site", site=kit.site.name, obj=[("kit", str(kit.pk), kit.zip_sha256)]
-    )
+        raise KitNotReadyError(kit.error or _("The kit is being prepared. Try again in a few seconds."))
+    with transaction.atomic():
+        Kit.objects.filter(pk=kit.pk).update(fetched_at=timezone.now())
+        audit.record(
+            act="kit.fetched",
+            actor_type="site",
+            site=kit.site.name,
+            obj=[("kit", str(kit.pk), kit.zip_sha256)],
+        )
     return kit

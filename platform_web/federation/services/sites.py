@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -19,17 +21,28 @@ from platform_web.federation.services.kits import Invitation, new_kit
 
 
 @transaction.atomic
-def invite_site(*, actor: User, name: str, title: str, organisation: str, zone: str = "") -> Invitation:
-    """Add a site and promise its kit; the invitation holds the one-time link.
+def invite_site(
+    *,
+    actor: User,
+    name: str,
+    title: str,
+    organisation: str,
+    zone: str = "",
+    contact: str = "",
+    language: str = Site.Language.ENGLISH,
+) -> Invitation:
+    """Add a site and promise its kit; the invitation holds the one-time link and the PIN.
 
+    ``contact`` is an e-mail address, a personal datum: it stands in the site's row and nowhere else.
     Raises SiteNameError for a malformed, reserved or taken name, FederationError for other fields.
     """
     check_site_name(name, authority.the_federation())
     texts = [one_line(_("title"), title, 200), one_line(_("organisation"), organisation, 64)]
     zone = one_line(_("zone"), zone, 64, required=False)
-    site, is_new = Site.objects.get_or_create(
-        name=name, defaults={"title": texts[0], "organisation": texts[1], "zone": zone}
-    )
+    if language not in Site.Language.values:
+        raise FederationError(_("Choose the site's language: Chinese or English."))
+    fields = {"title": texts[0], "organisation": texts[1], "zone": zone, "language": language}
+    site, is_new = Site.objects.get_or_create(name=name, defaults={**fields, "contact": _address(contact)})
     if not is_new:
         raise SiteNameError(_("There is a site called %(name)s already. Choose another.") % {"name": name})
     invitation = new_kit(site, actor)
@@ -87,6 +100,17 @@ def resume_site(*, actor: User, site: Site, reason: str = "") -> None:
 def record_flare_seen(*, names: Iterable[str], now: datetime) -> None:
     """These sites are registered with the NVFlare server at this moment."""
     Site.objects.filter(name__in=list(names)).update(flare_seen_at=now)
+
+
+def _address(contact: str) -> str:
+    contact = contact.strip()
+    try:
+        if contact:
+            validate_email(contact)
+    except ValidationError as error:
+        sentence = _("The contact must be an e-mail address, like it@hospital.example.")
+        raise FederationError(sentence) from error
+    return contact
 
 
 def one_line(field: str, value: str, limit: int, *, required: bool = True) -> str:

@@ -54,7 +54,7 @@ CHECKS: tuple[Check, ...] = (
     Check("data_duplicates", _n("same cases across the split"), data.duplicates, SPLIT),
     Check("label_counts", _n("counts of the labels"), data.label_counts, SPLIT),
 )  # fmt: skip
-# before every start: what the agent cannot put right itself, in a second; data are registered after it
+# before every start: what the agent cannot put right itself, in a second; it enrols and registers after
 BEFORE_START = tuple(
-    check for check in CHECKS if check.is_local and not check.code.startswith(("data", "label"))
+    check for check in CHECKS if check.is_local and not check.code.startswith(("data", "label", "enrolment"))
 )

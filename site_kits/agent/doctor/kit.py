@@ -36,17 +36,13 @@ def root_certificate(patient: Patient) -> None:
 
 
 def enrolment(patient: Patient) -> None:
-    """A site without certificate has a token that can still be used."""
+    """Whether a site without certificate can still get one with the link that came with its kit."""
     if patient.home.certificate.exists():
         return
     preflight.check_kit_expiry(patient.manifest)
-    if not patient.home.token.exists():
-        raise AgentError(
-            _(
-                "This folder has no enrolment token and no certificate. Ask the administrator for a new kit "
-                "link and unpack the new kit here."
-            )
-        )
+    raise AgentError(
+        _("This site has no certificate yet. Start it with the link of your invitation: ./start.sh LINK")
+    )
 
 
 def private_key(patient: Patient) -> None:
@@ -56,7 +52,7 @@ def private_key(patient: Patient) -> None:
         if home.certificate.exists():
             sentence = _(
                 "The site's private key {path} is gone, so its certificate is of no use. Restore it from "
-                "your backup, or remove client.crt and unpack a new kit."
+                "your backup, or ask for a new invitation and run: ./start.sh LINK"
             )
             raise AgentError(sentence.format(path=home.key))
         raise NotExaminedError(_("not enrolled yet; the key is made at the first start"))
@@ -75,7 +71,7 @@ def certificate(patient: Patient) -> None:
         found = x509.load_pem_x509_certificate(home.certificate.read_bytes())
     except ValueError as exc:
         sentence = _(
-            "client.crt is damaged. Ask the administrator for a new kit and unpack it over this folder."
+            "client.crt is damaged. Ask the administrator for a new invitation and run: ./start.sh LINK"
         )
         raise AgentError(sentence) from exc
     if found.not_valid_after_utc <= datetime.now(UTC):
@@ -88,7 +84,7 @@ def certificate(patient: Patient) -> None:
             patient.manifest.site,
         )
     except AgentError as exc:
-        sentence = _("{sentence} Ask the administrator for a new kit and unpack it over this folder.")
+        sentence = _("{sentence} Ask the administrator for a new invitation and run: ./start.sh LINK")
         raise AgentError(sentence.format(sentence=exc)) from exc
 
 
@@ -98,7 +94,7 @@ def certificate_days(patient: Patient) -> None:
     found = x509.load_pem_x509_certificate(patient.home.certificate.read_bytes())
     left = (found.not_valid_after_utc - datetime.now(UTC)).days
     day = found.not_valid_after_utc.date().isoformat()
-    ask = _("Ask the administrator for a new kit and unpack it over this folder.")
+    ask = _("Ask the administrator for a new invitation and run: ./start.sh LINK")
     if left < 0:
         sentence = _("THE CERTIFICATE OF THIS SITE EXPIRED ON {day}: it takes part in nothing.").format(
             day=day

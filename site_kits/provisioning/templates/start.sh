@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Brings this site up and keeps it up. Stop it with Ctrl-C. The one command of the kit.
-# With a word it does that instead: ./start.sh doctor | status | register | peers | service
+# The first time with the link of the invitation: ./start.sh LINK
+# With a word it does that instead: ./start.sh doctor | status | register | peers | requests | service | leave
 #
+# CONSILIUM_PIN           the PIN of the invitation, where nobody sits to type it
 # CONSILIUM_PYTHON        a Python >= 3.11 that already has consilium; nothing is installed then
 # CONSILIUM_DEVICE        where training runs: auto (default: a GPU with CUDA, else the processor), cpu,
 #                         cuda or cuda:1 (the GPU that nvidia-smi numbers so)
@@ -15,6 +17,18 @@ cd "$here" || exit 2
 case "${LC_ALL:-${LC_MESSAGES:-${LANG:-en}}}" in zh*) chinese=1 ;; *) chinese=0 ;; esac
 say() { if [ "$chinese" = 1 ]; then printf '%s\n' "$2"; else printf '%s\n' "$1"; fi; }
 refuse() { say "$1" "$2" >&2; exit 2; }
+
+# ask_pin: before the installation, so that nobody has to wait for the question
+ask_pin() {
+  [ -z "${CONSILIUM_PIN:-}" ] && [ -t 0 ] && [ ! -e flare/startup/client.crt ] || return 0
+  root="$(sed -n 's/.*"root_fingerprint_sha256": *"\([0-9a-f]*\)".*/\1/p' site.json | sed 's/..../& /g')"
+  say "This kit trusts the federation with the root $root" "本安装包信任的联邦根证书指纹：$root"
+  say "Type the PIN only if the administrator reads the same to you by telephone." \
+    "只有当管理员在电话里读出的指纹与此一致时，才输入 PIN 码。"
+  say "PIN (nothing is shown while you type):" "PIN 码（输入时不显示）："
+  read -rs CONSILIUM_PIN || refuse "No PIN was typed; nothing was done." "未输入 PIN，未做任何操作。"
+  export CONSILIUM_PIN
+}
 
 check_complete() {
   for part in site.json rootCA.pem constraints.txt flare/startup/sub_start.sh flare/local; do
@@ -91,6 +105,9 @@ install_here() {
 }
 
 check_complete
+chmod u+x start.sh 2> /dev/null # unpacked by a tool that keeps no modes
+case "${1:-}" in http://* | https://*) set -- run "$@" ;; esac
+if [ "${1:-}" = run ] && [ $# -gt 1 ]; then ask_pin; fi
 if [ -n "${CONSILIUM_PYTHON:-}" ]; then
   python="$CONSILIUM_PYTHON"
   is_usable "$python" || refuse "CONSILIUM_PYTHON=$python is not a Python 3.11 or newer." \

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -6,10 +7,10 @@ from django.test import Client
 
 from platform_web.federation import services
 from platform_web.federation.models import Certificate, Dataset, Site
+from site_kits import signing
 from site_kits.signing import sign_request
 from tests.platform_web.signed import csr, is_problem, signed
 
-TOKEN = "t" * 43
 HEARTBEAT = {"agent_version": "0.1.0", "client": {"state": "running", "restarts": 0}, "datasets": []}
 SHA = "c" * 64
 
@@ -39,13 +40,19 @@ def key():
 @pytest.fixture
 def built(invite):
     invitation = invite()
-    services.record_kit_built(kit=invitation.kit, enrolment_token=TOKEN, zip_sha256="0" * 64)
+    services.record_kit_built(kit=invitation.kit, zip_sha256="0" * 64)
     return invitation
 
 
 @pytest.fixture
 def enrolled(built, key):
-    return services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key, "site-a"))
+    return services.enrol_site(name="site-a", token=built.token, pin=built.pin, csr_pem=csr(key, "site-a"))
+
+
+@pytest.fixture
+def request_body(built, key):
+    """What the site's agent posts to enrol."""
+    return {"site": "site-a", "token": built.token, "pin": built.pin, "csr_pem": csr(key, "site-a")}
 
 
 def post(path, body, **headers):
@@ -53,25 +60,54 @@ def post(path, body, **headers):
     return Client().post(f"/agent/v1/{path}", content, content_type="application/json", headers=headers)
 
 
-def test_enrolment_answers_certificate_root_serial_and_last_day(built, key):
-    response = post("enrol", {"site": "site-a", "token": TOKEN, "csr_pem": csr(key, "site-a")})
+def test_enrolment_answers_certificate_root_serial_last_day_and_peers(request_body):
+    response = post("enrol", request_body)
     assert response.status_code == 201
-    assert set(response.json()) == {"certificate_pem", "root_ca_pem", "serial", "not_after"}
+    assert set(response.json()) == {"certificate_pem", "root_ca_pem", "serial", "not_after", "peers"}
 
 
-def test_a_used_or_wrong_token_is_401(built, key):
-    body = {"site": "site-a", "token": TOKEN, "csr_pem": csr(key, "site-a")}
-    assert is_problem(post("enrol", body | {"token": "w" * 43}), 401, "token")
-    post("enrol", body)
+def test_a_used_or_wrong_link_is_401(request_body):
+    assert is_problem(post("enrol", request_body | {"token": "w" * 43}), 401, "token")
+    post("enrol", request_body)
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    assert is_problem(post("enrol", body | {"csr_pem": csr(other, "site-a")}), 401, "token")
+    assert is_problem(post("enrol", request_body | {"csr_pem": csr(other, "site-a")}), 401, "token")
 
 
-def test_a_request_for_another_name_is_409_and_a_bad_one_422(built, key):
-    body = {"site": "site-a", "token": TOKEN, "csr_pem": csr(key, "site-b")}
+def test_five_wrong_pins_lock_the_link(request_body):
+    wrong = request_body | {"pin": "x"}
+    for _attempt in range(4):
+        assert is_problem(post("enrol", wrong), 401, "pin")
+    assert is_problem(post("enrol", wrong), 401, "locked")
+    assert is_problem(post("enrol", request_body), 401, "locked")
+
+
+def test_a_request_for_another_name_is_409_and_a_bad_one_422(request_body, key):
+    body = request_body | {"csr_pem": csr(key, "site-b")}
     assert is_problem(post("enrol", body), 409, "other_name")
     assert is_problem(post("enrol", body | {"csr_pem": "rubbish"}), 422, "certificate_request")
     assert not Certificate.objects.exists()
+
+
+def test_the_second_of_two_agents_is_409_and_its_report_is_not_kept(enrolled, key):
+    def beat(instance):
+        report = HEARTBEAT | {"instance": instance * 32}
+        return signed(key, enrolled, "POST", "heartbeat", json.dumps(report).encode())[0]
+
+    assert [beat(instance).status_code for instance in "aba"] == [200] * 3
+    assert is_problem(beat("b"), 409, "twin")
+    assert Site.objects.get().heartbeat["instance"] == "a" * 32
+
+
+def test_a_clock_a_day_off_is_told_how_far(enrolled, key, monkeypatch):
+    real = time.time
+    monkeypatch.setattr(signing.time, "time", lambda: real() - 86_400)
+    headers = sign_request(
+        key, site="site-a", serial=enrolled.serial, method="POST", path="/agent/v1/heartbeat", body=b"{}"
+    )
+    monkeypatch.undo()
+    response = post("heartbeat", b"{}", **headers)
+    assert is_problem(response, 401, "signature")
+    assert "clock is 24 h 0 min behind" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(

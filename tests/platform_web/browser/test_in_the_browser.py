@@ -209,14 +209,20 @@ def test_an_auditor_verifies_the_log_in_the_page(open_as, place):
 
 def test_an_administrator_adds_a_site_and_copies_its_link(open_as, place):
     page = open_as("ann", "/sites/add/", 390)
-    for name, value in {"name": "valley", "title": "Valley Hospital", "organisation": "Valley"}.items():
+    for name, value in {
+        "name": "valley",
+        "title": "Valley Hospital",
+        "organisation": "Valley",
+        "contact": "it@valley.example",
+    }.items():
         page.fill(f"#id_{name}", value)
     page.click("#site-form button")
     page.wait_for_selector("#kit-link")
     assert "/kits/" in page.input_value("#kit-link")
-    page.click("[data-copy]")
+    assert len(page.input_value("#kit-pin")) == 9
+    page.click("[data-copy=mail-text]")
     # not wait_for_function: it evaluates a string, which the page's own policy forbids
-    page.wait_for_selector("[data-copy]:not(:text-is('Copy'))")
+    page.wait_for_selector("[data-copy=mail-text]:not(:text-is('Copy the mail'))")
 
 
 def test_the_admin_works_in_the_browser(open_as, place):

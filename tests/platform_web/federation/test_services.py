@@ -1,30 +1,15 @@
-import re
 from datetime import timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 from django.utils import timezone
 
 from platform_web.audit.models import AuditEvent
-from platform_web.federation import selectors, services
-from platform_web.federation.errors import (
-    EnrolmentTokenError,
-    FederationError,
-    KitLinkExpiredError,
-    KitLinkUnknownError,
-    KitLinkUsedError,
-    KitNotReadyError,
-    SiteNameError,
-)
+from platform_web.federation import services
+from platform_web.federation.errors import FederationError, SiteNameError, TwinAgentError
 from platform_web.federation.heartbeat import Heartbeat
-from platform_web.federation.models import Certificate, Dataset, Kit, Site
+from platform_web.federation.models import Dataset, Kit, Site
 from platform_web.outbox.models import Task
-from site_kits.errors import CertificateRequestError
-from tests.platform_web.signed import csr
 
-TOKEN = "t" * 43
 CARD = {
     "name": "cytology",
     "kind": "tabular",
@@ -34,19 +19,6 @@ CARD = {
     "parts": {"train": 6, "validation": 2, "test": 2},
     "label_counts": {"b": 6, "m": 4},
 }
-
-
-@pytest.fixture(scope="module")
-def key():
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-@pytest.fixture
-def built(invite):
-    """An invitation whose kit is built; the enrolment token is TOKEN."""
-    invitation = invite()
-    services.record_kit_built(kit=invitation.kit, enrolment_token=TOKEN, zip_sha256="0" * 64)
-    return invitation
 
 
 def entries():
@@ -71,6 +43,16 @@ def test_a_malformed_or_reserved_name_is_refused_and_nothing_changes(invite, nam
     assert not Task.objects.exists()
 
 
+def test_the_contact_is_kept_and_stands_in_no_entry(portal, ann):
+    values = {"name": "site-a", "title": "A", "organisation": "City", "contact": "it@site-a.example"}
+    services.invite_site(actor=ann, **values, language="zh-hans")
+    assert (Site.objects.get().contact, Site.objects.get().language) == ("it@site-a.example", "zh-hans")
+    assert not [row for row in AuditEvent.objects.all() if b"it@site-a" in bytes(row.leaf)]
+    for wrong in ({"contact": "nobody"}, {"language": "fr"}):
+        with pytest.raises(FederationError):
+            services.invite_site(actor=ann, **(values | {"name": "site-b"} | wrong))
+
+
 def test_a_taken_name_is_refused(invite):
     invite()
     with pytest.raises(SiteNameError, match="already"):
@@ -84,88 +66,6 @@ def test_other_fields_are_one_line(portal, ann, field, value):
     values = {"name": "site-a", "title": "A", "organisation": "City"} | {field: value}
     with pytest.raises(FederationError):
         services.invite_site(actor=ann, **values)
-
-
-def test_a_kit_is_handed_out_once(built):
-    assert services.hand_out_kit(token=built.token) == built.kit
-    with pytest.raises(KitLinkUsedError, match="once"):
-        services.hand_out_kit(token=built.token)
-
-
-def test_of_two_clicks_at_the_same_time_one_wins(built, monkeypatch):
-    stale = selectors.open_kit(built.token)
-    services.hand_out_kit(token=built.token)
-    monkeypatch.setattr(selectors, "open_kit", lambda token: stale)
-    with pytest.raises(KitLinkUsedError):
-        services.hand_out_kit(token=built.token)
-    assert entries().count("kit.fetched") == 1
-
-
-def test_a_link_expires(built):
-    Kit.objects.update(link_expires=timezone.now())
-    with pytest.raises(KitLinkExpiredError, match="72 hours"):
-        services.hand_out_kit(token=built.token)
-
-
-def test_an_unknown_link_is_no_kit(portal):
-    with pytest.raises(KitLinkUnknownError):
-        selectors.open_kit("x" * 43)
-
-
-def test_a_kit_that_is_not_built_waits(invite):
-    with pytest.raises(KitNotReadyError):
-        services.hand_out_kit(token=invite().token)
-
-
-def test_a_newer_kit_replaces_the_older_ones_link_and_token(built, ann, key):
-    services.issue_kit(actor=ann, site=built.site)
-    with pytest.raises(KitLinkExpiredError, match="newer"):
-        selectors.open_kit(built.token)
-    with pytest.raises(EnrolmentTokenError):
-        services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
-
-
-def test_enrolment_gives_a_certificate_for_the_sites_own_key_once(built, key):
-    enrolment = services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
-    certificate = x509.load_pem_x509_certificate(enrolment.certificate_pem.encode())
-    assert certificate.public_key() == key.public_key()
-    assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "site-a"
-    assert enrolment.not_after - timezone.now() <= timedelta(days=90)
-    assert re.fullmatch(r"[0-9a-f]+", enrolment.serial)
-    assert Site.objects.get().status == Site.Status.ENROLLED
-    services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
-    assert Certificate.objects.count() == 1
-    assert entries().count("certificate.issued") == 1
-
-
-@pytest.mark.parametrize(("name", "token"), [("site-a", "x" * 43), ("site-b", TOKEN), ("site-a", "é" * 43)])
-def test_a_wrong_token_gives_nothing(built, key, name, token):
-    with pytest.raises(EnrolmentTokenError):
-        services.enrol_site(name=name, token=token, csr_pem=csr(key, name))
-    assert not Certificate.objects.exists()
-
-
-def test_an_expired_token_gives_nothing(built, key):
-    Kit.objects.update(enrolment_expires=timezone.now())
-    with pytest.raises(EnrolmentTokenError):
-        services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
-
-
-def test_a_bad_request_does_not_use_up_the_token(built, key):
-    elliptic = ec.generate_private_key(ec.SECP256R1())
-    for bad in (csr(key, "site-b"), csr(elliptic), "rubbish", "é"):
-        with pytest.raises(CertificateRequestError):
-            services.enrol_site(name="site-a", token=TOKEN, csr_pem=bad)
-    assert services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
-
-
-def test_a_lost_answer_is_given_again_to_the_same_key_only(built, key):
-    first = services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
-    again = services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(key))
-    assert (again.serial, again.certificate_pem) == (first.serial, first.certificate_pem)
-    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    with pytest.raises(EnrolmentTokenError):
-        services.enrol_site(name="site-a", token=TOKEN, csr_pem=csr(other))
 
 
 def test_a_nonce_works_once_per_site(make_site):
@@ -232,3 +132,41 @@ def test_a_suspended_site_is_not_green_gets_no_kit_and_can_come_back(make_site, 
         services.issue_kit(actor=ann, site=site)
     services.resume_site(actor=ann, site=site)
     assert Site.objects.get().status == Site.Status.INVITED
+
+
+def speak(site, instance, moment):
+    """The agent's start ``instance`` reports at ``moment``, in seconds."""
+    now = timezone.now() + timedelta(seconds=moment)
+    services.admit_agent(site=site, instance=instance * 32, now=now)
+    Site.objects.filter(pk=site.pk).update(heartbeat_at=now)
+
+
+def test_the_second_of_two_agents_is_refused_and_both_are_seen(make_site):
+    site = make_site()
+    speak(site, "a", 0)
+    speak(site, "b", 3)  # may be the first one's restart
+    speak(site, "a", 5)  # it was not
+    with pytest.raises(TwinAgentError, match=r"Another agent.*Stop one"):
+        speak(site, "b", 8)
+    speak(site, "a", 10)
+    site.refresh_from_db()
+    assert site.has_twin(timezone.now())
+    assert entries().count("site.twin_seen") == 1
+
+
+def test_a_refused_agent_may_speak_when_the_first_one_is_silent(make_site):
+    site = make_site()
+    for moment, instance in enumerate("aba"):
+        speak(site, instance, moment)
+    with pytest.raises(TwinAgentError):
+        speak(site, "b", 31)
+    speak(site, "b", 33)
+
+
+def test_restarts_are_not_twins(make_site):
+    site = make_site()
+    for moment, instance in enumerate("abcde"):
+        speak(site, instance, moment)
+    services.admit_agent(site=site, instance="", now=timezone.now())
+    site.refresh_from_db()
+    assert not site.has_twin(timezone.now())

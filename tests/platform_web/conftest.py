@@ -155,7 +155,11 @@ def site_key():
 @pytest.fixture
 def enrolment(invite, site_key):
     """Site A has enrolled with its first kit."""
-    token = "t" * 43
-    kit = invite().kit
-    federation.record_kit_built(kit=kit, enrolment_token=token, zip_sha256="0" * 64)
-    return federation.enrol_site(name="site-a", token=token, csr_pem=csr(site_key, "site-a"))
+    return enrolled_by(invite(), site_key)
+
+
+def enrolled_by(invitation, key):
+    """What site A gets for ``key`` by this invitation, once its kit is built."""
+    federation.record_kit_built(kit=invitation.kit, zip_sha256="0" * 64)
+    asked = {"token": invitation.token, "pin": invitation.pin, "csr_pem": csr(key, "site-a")}
+    return federation.enrol_site(name="site-a", **asked)

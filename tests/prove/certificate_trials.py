@@ -111,22 +111,21 @@ class Trials:
         self._count += 1
         name = f"trial-{self._count:04d}"
         invited = services.invite_site(actor=self._ann, name=name, title=name, organisation="Trials")
-        return invited.site, self._certify(
-            invited.site, invited.kit, lifetime or settings.CONSILIUM_CERTIFICATE_LIFETIME
-        )
+        return invited.site, self._certify(invited, lifetime or settings.CONSILIUM_CERTIFICATE_LIFETIME)
 
-    def _certify(self, site: Any, kit: Any, lifetime: timedelta) -> Papers:
+    def _certify(self, invited: Any, lifetime: timedelta) -> Papers:
         from django.conf import settings
 
         from platform_web.federation import services
 
-        token = secrets.token_urlsafe(32)
-        services.record_kit_built(kit=kit, enrolment_token=token, zip_sha256="0" * 64)
-        key, csr = make_request(site.name)
+        services.record_kit_built(kit=invited.kit, zip_sha256="0" * 64)
+        key, csr = make_request(invited.site.name)
         kept, settings.CONSILIUM_CERTIFICATE_LIFETIME = settings.CONSILIUM_CERTIFICATE_LIFETIME, lifetime
-        answer = services.enrol_site(name=site.name, token=token, csr_pem=csr.decode())
+        answer = services.enrol_site(
+            name=invited.site.name, token=invited.token, pin=invited.pin, csr_pem=csr.decode()
+        )
         settings.CONSILIUM_CERTIFICATE_LIFETIME = kept
-        return Papers(site.name, key, answer.certificate_pem.encode(), self._root)
+        return Papers(invited.site.name, key, answer.certificate_pem.encode(), self._root)
 
     def _revoke(self) -> dict[str, Any]:
         """An open stream, then the second administrator's commit."""
@@ -205,8 +204,8 @@ class Trials:
         from platform_web.federation import services
 
         site, old = self._enrol()
-        kit = services.issue_kit(actor=self._ann, site=site).kit
-        new = self._certify(site, kit, timedelta(days=1))
+        again = services.issue_kit(actor=self._ann, site=site)
+        new = self._certify(again, timedelta(days=1))
         assert is_let_in(self._port, new)
         return old
 

@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from site_kits.agent.processes import mark_of, marked_processes
 from site_kits.manifest import KitManifest
@@ -76,6 +77,8 @@ def test_an_unpacked_kit_joins_training_and_a_killed_client_joins_again(tmp_path
         federation.start_server()
         agent = start(home)
         try:
+            issued = wait_until(lambda: portal.certificate, timeout_s=40)
+            federation.allowed.add(SITE, issued.public_bytes(Encoding.PEM))  # the real portal does it
             wait_until(lambda: registrations(home) == 1, timeout_s=40)
             wait_until(lambda: portal.heartbeats)
             assert json.loads(home.site_json.read_text())["site"] == SITE

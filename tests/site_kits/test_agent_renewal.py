@@ -21,7 +21,7 @@ from site_kits.agent.renewal import Credentials
 from site_kits.agent.run import Agent
 from site_kits.agent.status import StatusBoard, render_status
 from site_kits.site_home import read_state
-from tests.site_kits.site_doubles import SITE, add_cytology, wait_until
+from tests.site_kits.site_doubles import PIN, SITE, TOKEN, add_cytology, wait_until
 
 DUE = timedelta(seconds=10)  # of which two thirds are over after seven seconds
 
@@ -33,7 +33,7 @@ class Site:
         self.home, self.portal = home, portal
         self.manifest = preflight.load_manifest(home)
         self.door = PortalDoor(portal.url, home.root_ca)
-        self.credentials = Credentials(home, self.manifest, enrol(home, self.manifest, self.door))
+        self.credentials = Credentials(home, self.manifest, enrol(home, self.manifest, self.door, TOKEN, PIN))
         self.board = StatusBoard(home)
         self.client = Child(
             home=home,

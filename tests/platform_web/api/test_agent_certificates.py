@@ -16,7 +16,8 @@ from platform_web.audit.models import AuditEvent
 from platform_web.federation import allow_list, authority, places, services
 from platform_web.federation.models import Certificate, Site
 from site_kits.certificate_dates import CLOCK_SKEW, renew_from
-from tests.platform_web.signed import csr, is_problem, signed
+from tests.platform_web.conftest import enrolled_by
+from tests.platform_web.signed import is_problem, signed
 
 SHA = "c" * 64
 BEAT = json.dumps({"agent_version": "0.1.0"}).encode()
@@ -142,19 +143,14 @@ def test_a_new_kit_is_the_way_back_and_takes_the_old_certificate_with_it(enrolme
     site = Site.objects.get()
     asked = services.request_revocation(actor=ann, site=site, reason="a laptop was lost")
     services.confirm_revocation(actor=person("bea", Role.ADMINISTRATOR), revocation=asked)
-    token = "n" * 43
-    kit = services.issue_kit(actor=ann, site=site).kit
-    services.record_kit_built(kit=kit, enrolment_token=token, zip_sha256="0" * 64)
-    back = services.enrol_site(name="site-a", token=token, csr_pem=csr(site_key, "site-a"))
+    back = enrolled_by(services.issue_kit(actor=ann, site=site), site_key)
     assert Site.objects.get().status == Site.Status.ENROLLED
     assert counting(back.serial)
     assert not counting(enrolment.serial)
 
 
 def test_a_second_kit_replaces_the_certificate_of_the_first(enrolment, site_key, ann):
-    kit = services.issue_kit(actor=ann, site=Site.objects.get()).kit
-    services.record_kit_built(kit=kit, enrolment_token="n" * 43, zip_sha256="0" * 64)
-    newer = services.enrol_site(name="site-a", token="n" * 43, csr_pem=csr(site_key, "site-a"))
+    newer = enrolled_by(services.issue_kit(actor=ann, site=Site.objects.get()), site_key)
     assert counting(newer.serial)
     assert not counting(enrolment.serial)
     assert is_problem(signed(site_key, enrolment, "POST", "heartbeat", BEAT)[0], 401, "replaced")

@@ -164,7 +164,7 @@ def test_a_newer_invitation_replaces_the_older_link_and_pin(built, ann, enrol):
 
 
 def test_enrolment_gives_a_certificate_for_the_sites_own_key_once(built, key, enrol, settings):
-    settings.CONSILIUM_CERTIFICATE_DAYS = 30
+    settings.CONSILIUM_CERTIFICATE_LIFETIME = timedelta(days=30)
     enrolment = enrol()
     certificate = x509.load_pem_x509_certificate(enrolment.certificate_pem.encode())
     assert certificate.public_key() == key.public_key()

@@ -19,7 +19,7 @@ from site_kits.agent.enrolment import Identity, enrol, stored_identity
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
-from site_kits.agent.renewal import Credentials
+from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
@@ -124,6 +124,7 @@ class Agent:
         threads = [
             Heartbeat(self.home, credentials, door, self._board, children, self.stop),
             Puller(self.home, credentials, door, self._board, self.stop),
+            Renewer(credentials, door, self._board, self.stop),
         ]
         try:
             for child in children.values():

@@ -120,7 +120,6 @@ def site(request: HttpRequest, name: str) -> HttpResponse:
         "datasets": found.datasets.all(),
         "kits": Kit.objects.for_user(request.user).filter(site=found)[:5],
         "certificate": found.certificates.filter(revoked_at=None, replaced_at=None).first(),
-        "barred": found.status in Site.BARRED,
         "waiting": found.revocations.filter(confirmed_at=None, withdrawn_at=None).first(),
         "may_add": has_role(request.user, Role.ADMINISTRATOR),
     }

@@ -39,7 +39,7 @@ def site(place):
 def test_two_administrators_revoke_a_site(open_as, place, site, person, width):
     person("bea", Role.ADMINISTRATOR)
     page = open_as("ann", "/sites/site-a/", width)
-    page.fill("#standing input[minlength]", REASON)
+    page.fill("#revocation-reason", REASON)
     page.click("text=Ask for revocation")
     assert page.is_visible("#revocation")
     assert page.is_hidden("text=Confirm: revoke now")
@@ -63,11 +63,11 @@ def test_two_administrators_revoke_a_site(open_as, place, site, person, width):
 
 def test_one_administrator_suspends_and_resumes_at_once(open_as, place, site):
     page = open_as("ann", "/sites/site-a/", 1280)
-    page.fill("#standing input[maxlength='200']", "the operator called")
+    page.fill("#suspend-reason", "the operator called")
     page.click("#standing button:has-text('Suspend')")
     page.wait_for_selector("text=The site is suspended")
     keep(page, "suspended-1280")
-    page.click("text=Resume")
+    page.click("#standing button:has-text('Resume')")
     page.wait_for_selector("text=may take part again")
     site.refresh_from_db()
     assert site.status == Site.Status.ENROLLED

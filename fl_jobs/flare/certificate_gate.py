@@ -23,6 +23,9 @@ from nvflare.fuel.f3.drivers.connector_info import Mode
 from fl_jobs.packaging.allow_list import AllowList
 
 LOOK_EVERY_S = 0.25
+PAUSE_S = 0.05  # a site asks for its next task every tenth of a second and has its answer in a hundredth
+HANDOVER_S = 60.0  # for a site that never pauses; what is sent at the moment of the cut is sent again
+HANDOVER_LOOK_S = 0.02
 _NO_GATE = 3  # exit status of a server whose certificates cannot be checked
 
 
@@ -102,13 +105,15 @@ class ConnectionWatch:
     def __init__(self, server: Any, allow_list: AllowList, say: Callable[[str], None]) -> None:
         self._allow_list, self._say = allow_list, say
         self._clients = server.client_manager
-        connectors = server.cell.core_cell.communicator.conn_manager.connectors.values()
+        manager = server.cell.core_cell.communicator.conn_manager
+        connectors, self._sfm_connections = manager.connectors.values(), manager.sfm_conns
         listening = [connector.driver for connector in connectors if connector.mode == Mode.PASSIVE]
         # the loopback listener for the server's own job processes speaks another protocol
         self._drivers = [driver for driver in listening if type(driver).__name__ == "GrpcDriver"]
         if not self._drivers:
             raise ValueError("the server listens with no gRPC driver")
         self._certificates: dict[str, x509.Certificate] = {}
+        self._handover_since: dict[str, float] = {}
 
     def guard_new_connections(self) -> None:
         """From now on a connection is asked before its first frame is read."""
@@ -119,7 +124,7 @@ class ConnectionWatch:
         """Look for ever."""
         while True:
             self.look()
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(HANDOVER_LOOK_S if self._handover_since else LOOK_EVERY_S)
 
     def look(self) -> None:
         """Cut every connection, and end every session, whose certificate does not count now."""
@@ -131,9 +136,12 @@ class ConnectionWatch:
             try:
                 self._check(name, connection)
             except CertificateRefusedError as error:
+                if self._may_stay(name):
+                    continue
                 self._say(f"{error}; connection {name} is cut")
                 cut(connection)
         self._certificates = {name: kept for name, kept in self._certificates.items() if name in open_now}
+        self._handover_since = {name: at for name, at in self._handover_since.items() if name in open_now}
         self._end_sessions()
 
     def _guarded(self, add_connection: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -146,6 +154,17 @@ class ConnectionWatch:
             add_connection(connection)
 
         return add
+
+    def _may_stay(self, name: str) -> bool:
+        """A connection of a renewed certificate's predecessor is cut in a pause, so that nothing is lost."""
+        certificate, known = self._certificates.get(name), self._sfm_connections.get(name)
+        if certificate is None or known is None:
+            return False
+        if not self._allow_list.was_replaced(_common_name(certificate), f"{certificate.serial_number:x}"):
+            return False
+        since = self._handover_since.setdefault(name, time.monotonic())
+        is_busy = time.time() - known.last_activity < PAUSE_S
+        return is_busy and time.monotonic() - since < HANDOVER_S
 
     def _check(self, name: str, connection: Any) -> None:
         context = connection.context

@@ -17,6 +17,7 @@ from fl_jobs.device import site_device
 from fl_jobs.errors import FLJobError, NotApprovedError, SharedStateError, SpecError
 from fl_jobs.flare import wire
 from fl_jobs.flare.footprint import Footprint, payload_bytes
+from fl_jobs.flare.lost_connection import fail_requests_when_lost
 from fl_jobs.flare.parent_watch import exit_with_parent
 from fl_jobs.flare.site_home import find_site_home, note_seen
 from fl_jobs.flare.site_identity import open_mask
@@ -42,6 +43,7 @@ class ConsiliumExecutor(Executor):
         if event_type != EventType.START_RUN:
             return
         exit_with_parent()
+        fail_requests_when_lost(fl_ctx.get_engine().get_cell())
         torch.set_num_threads(1)  # sites share a machine in the demo; 1 thread measured 10x faster there
         try:
             self._open(fl_ctx)

@@ -98,8 +98,13 @@ def client_config_bytes(*, run_id: str, run_digest: str, epoch: int) -> bytes:
     """``config_fed_client.json`` of a run's job: these three facts are all that varies in it."""
     arguments = {"run_id": run_id, "run_digest": run_digest, "epoch": epoch}
     executor = {"path": "fl_jobs.flare.executor.ConsiliumExecutor", "args": arguments}
-    executors = [{"tasks": ["*"], "executor": executor}]
-    return _rendered({"format_version": 2, "executors": executors, **_NOTHING_ELSE})
+    content = {
+        "format_version": 2,
+        "task_check_interval": 0.5,  # between two tries to hand a result over, NVFlare's own is 5 s
+        "executors": [{"tasks": ["*"], "executor": executor}],
+        **_NOTHING_ELSE,
+    }
+    return _rendered(content)
 
 
 def _check(spec: RunSpec, run_id: str, start_round: int, sites: Sequence[str]) -> None:

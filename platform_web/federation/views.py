@@ -128,7 +128,6 @@ def site(request: HttpRequest, name: str) -> HttpResponse:
         "datasets": found.datasets.all(),
         "kits": Kit.objects.for_user(request.user).filter(site=found)[:5],
         "certificate": found.certificates.filter(revoked_at=None, replaced_at=None).first(),
-        "barred": found.status in Site.BARRED,
         "waiting": found.revocations.filter(confirmed_at=None, withdrawn_at=None).first(),
         "twin": found.has_twin(moment),
         "may_add": has_role(request.user, Role.ADMINISTRATOR),

@@ -95,7 +95,6 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> bool:
         """One report; False when the portal did not take it."""
-        self._renew()
         report = self.report()
         self._board.put(
             client=report["client"],
@@ -186,19 +185,6 @@ class Heartbeat(threading.Thread):
         self._board.put(clock_difference_s=round(difference_s, 1))
         sentence = clock_sentence(difference_s)
         self._news("clock", sentence if abs(difference_s) > _CLOCK_WARNING_S else None)
-
-    def _renew(self) -> None:
-        """From two thirds of the certificate's life on, with every beat until it is done."""
-        if not self._credentials.is_due():
-            return
-        try:
-            if self._credentials.renew(self._door):
-                until = self._credentials.current.certificate.not_valid_after_utc
-                log.info(_("The certificate was renewed; it is valid until %s."), until.date().isoformat())
-        except AgentError as exc:
-            self._news("renewal", _("The certificate could not be renewed yet: {s}").format(s=exc))
-            return
-        self._news("renewal", None)
 
     def _hold_client(self, sentence: str | None) -> None:
         """The training client runs exactly while the site's certificate counts."""

@@ -5,6 +5,8 @@ a new key it could read the new certificate and the old key; with the same key e
 """
 
 import json
+import logging
+import threading
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -12,13 +14,18 @@ from cryptography import x509
 from fl_jobs.tensor_files import write_bytes
 from site_kits.agent.enrolment import ISSUED, Identity, check_certificate, load_or_make_key
 from site_kits.agent.portal import PortalDoor, Signer
+from site_kits.agent.status import StatusBoard
 from site_kits.certificate_dates import renew_from
+from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
 from site_kits.site_home import SiteHome, read_state
+from site_kits.translation import _
+
+log = logging.getLogger("consilium.site")
 
 
 class Credentials:
-    """The site's identity as it is now. The heartbeat renews it; others ask for ``current`` at each use."""
+    """The site's identity as it is now. One thread renews it; others ask for ``current`` at each use."""
 
     def __init__(self, home: SiteHome, manifest: KitManifest, identity: Identity) -> None:
         self._home, self._manifest = home, manifest
@@ -36,6 +43,40 @@ class Credentials:
         before = self.current
         self.current = _fetch(self._home, self._manifest, before.signer(), door)
         return self.current.serial != before.serial
+
+
+class Renewer(threading.Thread):
+    """Renews when it is due, on a thread of its own: a beat may be held up for seconds by what it reports."""
+
+    def __init__(
+        self, credentials: Credentials, door: PortalDoor, board: StatusBoard, stop: threading.Event
+    ) -> None:
+        super().__init__(name="renewer", daemon=True)
+        self._credentials, self._door, self._board = credentials, door, board
+        self._stop_event = stop
+
+    def run(self) -> None:
+        """Look once a second; after a failure wait longer, up to a minute."""
+        wait_s = 1.0
+        while not self._stop_event.wait(wait_s):
+            wait_s = 1.0 if self.renew_if_due() else min(2 * wait_s, 60.0)
+
+    def renew_if_due(self) -> bool:
+        """Whether nothing is left to do; a failure stands among the problems until it is solved."""
+        if not self._credentials.is_due():
+            return True
+        try:
+            renewed = self._credentials.renew(self._door)
+        except (AgentError, OSError) as exc:
+            sentence = _("The certificate could not be renewed yet: {s}").format(s=exc)
+            if self._board.problem("renewal", sentence):
+                log.warning("%s", sentence)
+            return False
+        self._board.problem("renewal", None)
+        if renewed:
+            until = self._credentials.current.certificate.not_valid_after_utc
+            log.info(_("The certificate was renewed; it is valid until %s."), until.date().isoformat())
+        return renewed
 
 
 def is_damaged(home: SiteHome) -> bool:

@@ -23,7 +23,7 @@ from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
 from site_kits.agent.pruning import prune_job_folders, rotate_audit
-from site_kits.agent.renewal import Credentials
+from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
@@ -134,7 +134,11 @@ class Agent:
         children = self._children()
         credentials = Credentials(self.home, manifest, identity)
         heartbeat = Heartbeat(self.home, credentials, door, self._board, children, self.stop)
-        threads = [heartbeat, Puller(self.home, credentials, door, self._board, self.stop)]
+        threads = [
+            heartbeat,
+            Puller(self.home, credentials, door, self._board, self.stop),
+            Renewer(credentials, door, self._board, self.stop),
+        ]
         try:
             for child in children.values():
                 child.tick()

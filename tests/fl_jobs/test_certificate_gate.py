@@ -11,7 +11,9 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from nvflare.fuel.f3.cellnet.cell import Cell, SimpleWaiter
 from nvflare.fuel.f3.drivers import base_driver, grpc_driver
+from nvflare.fuel.f3.endpoint import EndpointState
 from nvflare.fuel.f3.sfm.conn_manager import ConnManager
 from nvflare.lighter.utils import sign_content
 from nvflare.private.fed.server.client_manager import ClientManager
@@ -20,8 +22,9 @@ from nvflare.private.fed.utils.identity_utils import IdentityVerifier, InvalidAs
 
 from fl_jobs.flare import wire
 from fl_jobs.flare.answers import Answers
-from fl_jobs.flare.certificate_gate import CertificateRefusedError, ConnectionWatch, GuardedVerifier
+from fl_jobs.flare.certificate_gate import PAUSE_S, CertificateRefusedError, ConnectionWatch, GuardedVerifier
 from fl_jobs.flare.exchange import NOT_ALLOWED, Exchange
+from fl_jobs.flare.lost_connection import LostConnection
 from fl_jobs.packaging.allow_list import ALLOW_LIST, AllowList, encode_allow_list
 from site_kits.provisioning import ca
 from tests.e2e.allowed import make_request
@@ -38,7 +41,7 @@ def server(tmp_path):
     (tmp_path / "local").mkdir()
     return SimpleNamespace(
         root=tmp_path,
-        allow=lambda certificates: (tmp_path / ALLOW_LIST).write_bytes(encode_allow_list(certificates)),
+        allow=lambda *lists: (tmp_path / ALLOW_LIST).write_bytes(encode_allow_list(*lists)),
         list=AllowList(tmp_path),
     )
 
@@ -133,7 +136,8 @@ def test_an_open_connection_is_cut_and_its_session_ended_when_the_certificate_is
 
     driver, (_key, certificate) = GrpcDriver(), issue(authority)
     connectors = {"one": SimpleNamespace(driver=driver, mode=Mode.PASSIVE)}
-    manager = SimpleNamespace(connectors=connectors)
+    heard = {}
+    manager = SimpleNamespace(connectors=connectors, sfm_conns=heard)
     clients = SimpleNamespace(
         lock=threading.Lock(),
         clients={"token": SimpleNamespace(name="hospital-a")},
@@ -148,9 +152,18 @@ def test_an_open_connection_is_cut_and_its_session_ended_when_the_certificate_is
     watch.look()
     assert stays.events == []
     assert clients.clients
-    server.allow({})
+    heard["c1"] = SimpleNamespace(last_activity=time.time())
+    server.allow({}, {"hospital-a": {serial(certificate): later()}})
+    watch.look()
+    assert stays.events == []  # the site has a newer one and is speaking; nothing is lost
+    heard["c1"].last_activity -= PAUSE_S
     watch.look()
     assert stays.events == ["closed", "cancelled"]
+    stays.events.clear()
+    heard["c1"].last_activity = time.time()
+    server.allow({})
+    watch.look()
+    assert stays.events == ["closed", "cancelled"]  # revoked: at once
     assert not clients.clients
     with pytest.raises(CertificateRefusedError):
         driver.add_connection(connection("c2", certificate))
@@ -243,6 +256,22 @@ def test_nvflare_keeps_its_verifier_its_connections_and_its_clients_where_the_ga
     assert made.context == "context"
     assert {"cancel", "auth_context"} <= set(dir(grpc.ServicerContext))
     assert "self.connectors" in inspect.getsource(ConnManager.__init__)
+
+
+def test_whoever_waits_for_the_server_is_told_at_once_when_the_connection_is_lost():
+    """Cell.send_request of 2.9 looks at these three fields, and NVFlare's stream errors set the same."""
+    cell = SimpleNamespace(requests_dict={})
+    for number, target in enumerate(("server", "server.job-1", "hospital-b")):
+        cell.requests_dict[number] = SimpleWaiter(number, target, None)
+    LostConnection(cell).state_change(SimpleNamespace(name="server", state=EndpointState.READY))
+    assert not any(waiter.in_receiving.is_set() for waiter in cell.requests_dict.values())
+    LostConnection(cell).state_change(SimpleNamespace(name="server", state=EndpointState.DISCONNECTED))
+    told = [waiter.target for waiter in cell.requests_dict.values() if waiter.in_receiving.is_set()]
+    assert told == ["server", "server.job-1"]
+    source = inspect.getsource(Cell._send_one_request)
+    assert "conditional_wait(waiter.in_receiving" in source
+    assert "if waiter.stream_error:" in source
+    assert "self.requests_dict[req_id] = waiter" in source
 
 
 def test_a_site_certificate_can_last_seconds(authority):

@@ -1,4 +1,5 @@
 import base64
+from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -80,3 +81,14 @@ def test_a_home_that_cannot_be_made_is_a_sentence(tmp_path):
 
 def test_two_purposes_have_two_keys():
     assert env.derive_key(b"k" * 32, "a") != env.derive_key(b"k" * 32, "b")
+
+
+def test_a_certificates_life_is_ninety_days_unless_set_shorter():
+    assert env.read_lifetime({}, "LIFE") == timedelta(days=90)
+    assert env.read_lifetime({"LIFE": "30"}, "LIFE") == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("text", ["0", "9", "7776001", "-30", "30s", "1e3", "３０"])
+def test_a_life_that_cannot_be_is_refused(text):
+    with pytest.raises(ImproperlyConfigured, match="LIFE is"):
+        env.read_lifetime({"LIFE": text}, "LIFE")

@@ -52,8 +52,7 @@ def prove_runs(proof: Proof, *, repeats: int) -> None:
 def renewed(proof: Proof, run: Campaign) -> None:
     """One run over several lives of every certificate."""
     names = {site.name for site in run.study.sites}
-    run_id = run.submit(rounds=ROUNDS, sites=run.study.sites)
-    run.wait_round(run_id, 1)
+    run_id = begun_with_all(proof, run, names)
     began = time.time()
     data = run.wait_end(run_id, limit_s=600)
     seconds = time.time() - began
@@ -75,6 +74,23 @@ def renewed(proof: Proof, run: Campaign) -> None:
     audit = run.journey.person("auditor").page("/audit/")
     proof.check("2", "renewals stand in the audit log", audit.count("certificate.renewed"), "≥ 1",
                 "certificate.renewed" in audit)  # fmt: skip
+
+
+def begun_with_all(proof: Proof, run: Campaign, names: set[str]) -> str:
+    """A run whose first round has every site.
+
+    A site that is reconnecting while NVFlare deploys the job is left out of it: a second in 60 days, but here
+    one in twenty. Then another run is started.
+    """
+    for _ in range(4):
+        run_id = run.submit(rounds=ROUNDS, sites=run.study.sites)
+        run.wait_round(run_id, 1, limit_s=240)
+        if set(journal(run, run_id)[0]["sites"]) == names:
+            return run_id
+        proof.note("2", "a site was reconnecting while the job was deployed; another run is started")
+        run.journey.person("administrator").submit(f"/runs/{run_id}/stop/", {}, form_page=f"/runs/{run_id}/")
+        run.wait_end(run_id)
+    raise TimeoutError("four runs began without one of the sites")
 
 
 def second_administrator(run: Campaign) -> Person:

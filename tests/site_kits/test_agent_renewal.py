@@ -17,7 +17,7 @@ from site_kits.agent.heartbeat import Heartbeat
 from site_kits.agent.leaving import secrets_of
 from site_kits.agent.portal import PortalDoor
 from site_kits.agent.processes import ChildRecord, HomeLock
-from site_kits.agent.renewal import Credentials
+from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.run import Agent
 from site_kits.agent.status import StatusBoard, render_status
 from site_kits.site_home import read_state
@@ -86,8 +86,9 @@ def due(home, portal, monkeypatch):
     made.door.close()
 
 
-def test_a_beat_renews_what_is_due_and_signs_with_it(due):
+def test_what_is_due_is_renewed_and_the_next_beat_is_signed_with_it(due):
     key, before = due.home.key.read_bytes(), due.credentials.current.serial
+    assert Renewer(due.credentials, due.door, due.board, threading.Event()).renew_if_due()
     assert due.heartbeat.beat()
     after = due.credentials.current
     assert after.serial != before

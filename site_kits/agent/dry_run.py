@@ -37,7 +37,8 @@ def perform_dry_run(home: SiteHome, run_id: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired as error:
         raise AgentError(
             _(
-                "One round took longer than {minutes} minutes and was ended. Try again when the machine is idle."
+                "One round took longer than {minutes} minutes and was ended. Try again when the "
+                "machine is idle."
             ).format(minutes=TIMEOUT_S // 60)
         ) from error
     if done.returncode == 2:

@@ -106,7 +106,8 @@ class PortalDoor:
                 if len(content) > MAX_REQUEST_BYTES:
                     raise AgentError(
                         _(
-                            "The request of run {run} is too large; it was thrown away. Tell the administrator."
+                            "The request of run {run} is too large; it was thrown away. Tell the "
+                            "administrator."
                         ).format(run=run_id[:8])
                     )
         if not response.is_success:

@@ -45,9 +45,7 @@ _RULES = {
     "cohort.min_sites": _n("The run would go on with fewer sites than this site's policy asks for."),
     "studies": _n("This study is not among those that this site takes part in."),
     "algorithms": _n("This algorithm is not among those that this site permits."),
-    "privacy.secure_aggregation": noted(
-        "The server would see this site's update; the policy asks for masks."
-    ),
+    "privacy.secure_aggregation": _n("The server would see this site's update; the policy asks for masks."),
     "privacy.differential_privacy": _n("The policy asks for differential privacy; the run has none."),
     "output.max_answer_bytes": _n("One answer of the run holds more bytes than the policy lets out."),
     "output.max_rounds": _n("The run has more rounds than the policy permits."),

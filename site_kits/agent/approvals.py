@@ -80,7 +80,7 @@ class Approvals:
             else:
                 word = _("approved") if made.approve else _("refused")
                 log.info(_("Run %s: %s by this site's policy. %s"), request.run_id[:8], word, made.reason)
-        sentence = _("{n} runs wait for your approval. See them with: consilium-site requests")
+        sentence = _("Runs that wait for your approval: {n}. See them with: consilium-site requests")
         self._news("approvals", sentence.format(n=open_runs) if open_runs else None)
 
     def _send(self, waiting: set[str]) -> None:

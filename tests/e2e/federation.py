@@ -1,7 +1,6 @@
-"""A real NVFlare federation on loopback, in one temporary folder: server, sites, their ends.
+"""A real NVFlare federation on loopback, in one temporary folder, as the product provisions it.
 
-Reusable by proofs and benchmarks. It provisions as the product does (our CA, CSR made at the site, the kit
-files) but without portal and agent. Every process it started is ended by :meth:`Federation.close`.
+Without portal and agent. Every process it started is ended by :meth:`Federation.close`.
 """
 
 import contextlib
@@ -98,11 +97,9 @@ class Federation:
         self.close()
 
     def admin_folder(self, name: str) -> Path:
-        """Where ``new_secure_session`` finds the identity ``name``."""
         return self.root / "admin" / name
 
     def site_home(self, name: str) -> Path:
-        """The site's own folder (CONSILIUM_SITE_HOME)."""
         return self.root / "sites" / name
 
     def add_site(self, name: str, *, share_site_metrics: bool = True) -> Participant:
@@ -111,8 +108,7 @@ class Federation:
         flare = home / "flare"
         flare_kit.write_site_kit_files(flare, self.facts, name, "test", self.root_pem)
         (home / "site.json").write_text(json.dumps({"version": 1, "site": name}))
-        shared = f"[output]\nshare_site_metrics = {str(share_site_metrics).lower()}\n"
-        write_policy(home, STANDING + shared)
+        write_policy(home, f"{STANDING}[output]\nshare_site_metrics = {str(share_site_metrics).lower()}\n")
         key_pem, csr_pem = make_request(name)
         certificate = ca.sign_site_csr(self.ca_key, self.ca_cert, csr_pem, site=name, organisation="test")
         key_file = flare / "startup" / "client.key"
@@ -131,7 +127,7 @@ class Federation:
 
     def start_sites(self, names: Sequence[str] | None = None, timeout_s: float = 60) -> None:
         """Start sites side by side and wait until each is registered."""
-        chosen = [self.sites[name] for name in names or list(self.sites)]
+        chosen = [self.sites[name] for name in names or self.sites]
         for site in chosen:
             self._start(site)
         for site in chosen:
@@ -287,10 +283,7 @@ def submit(
     start_round: int = 1,
     asked: bool = True,
 ) -> Run:
-    """Write the job of a run and submit it with the identity of ``session``.
-
-    The sites are asked before, as their agents would be; with ``asked`` False nobody asks them.
-    """
+    """Submit the job of a run with the identity of ``session``; its sites are ``asked`` before, by policy."""
     run_id = run_id or str(uuid.uuid4())
     for site in sites if asked else ():
         approve(federation.site_home(site), spec, run_id)

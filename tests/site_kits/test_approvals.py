@@ -75,7 +75,7 @@ def test_by_default_a_person_decides_and_the_word_is_signed(agent, home, portal,
     run_id = ask(portal)
     assert agent.beat()
     assert portal.decisions == []
-    assert "1 runs wait for your approval" in problems(home)["approvals"]
+    assert "wait for your approval: 1." in problems(home)["approvals"]
     assert main(["--home", str(home.root), "requests", run_id[:8]]) == 0
     shown = capsys.readouterr().out
     assert "Tell benign from malignant." in shown

@@ -14,6 +14,7 @@ from platform_web.federation import allow_list, authority, selectors
 from platform_web.federation.errors import EnrolmentTokenError
 from platform_web.federation.models import Certificate, Federation, Kit, Site
 from site_kits.certificate_dates import renew_from
+from site_kits.errors import CertificateRequestError
 from site_kits.provisioning import ca
 from site_kits.signing import serial_hex
 
@@ -35,12 +36,13 @@ def enrol_site(*, name: str, token: str, csr_pem: str) -> Enrolment:
     Certificates of former kits count no more. The same token with the same key gives the same certificate
     again: the first answer may have been lost on the wire, and only the holder of that key can use it.
     Raises EnrolmentTokenError (nothing is said about which part was wrong), CertificateRequestError for a bad
-    request or another name, MasterKeyError.
+    request, another name or the key of a revoked certificate, MasterKeyError.
     """
     kit = selectors.kit_for_enrolment(name, token)
     federation = authority.the_federation()
     if kit is None:
         return _answer(_issued_before(name, token, csr_pem), federation)
+    _check_key(kit.site, csr_pem)
     root_key, root = authority.open_root(federation)
     pem = ca.sign_site_csr(
         root_key,
@@ -105,6 +107,19 @@ def note_certificate_used(*, certificate: Certificate) -> None:
         return
     allow_list.promise()
     audit.record(act="certificate.replaced", site=certificate.site.name, obj=_object(certificate))
+
+
+def _check_key(site: Site, csr_pem: str) -> None:
+    """A key that was revoked may be in somebody else's hands; a new kit does not bring it back."""
+    key = ca.requested_key(csr_pem.encode(errors="replace"), site=site.name)
+    for pem in site.certificates.filter(revoked_at__isnull=False).values_list("pem", flat=True):
+        if x509.load_pem_x509_certificate(pem.encode()).public_key() == key:
+            raise CertificateRequestError(
+                _(
+                    "This key belonged to a revoked certificate. Move flare/startup/client.key and client.crt "
+                    "away and start again: a new key is made."
+                )
+            )
 
 
 def _replace_others(certificate: Certificate) -> int:

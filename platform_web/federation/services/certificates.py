@@ -116,8 +116,8 @@ def _check_key(site: Site, csr_pem: str) -> None:
         if x509.load_pem_x509_certificate(pem.encode()).public_key() == key:
             raise CertificateRequestError(
                 _(
-                    "This key belonged to a revoked certificate. Move flare/startup/client.key and client.crt "
-                    "away and start again: a new key is made."
+                    "This key belonged to a revoked certificate. Move flare/startup/client.key and "
+                    "client.crt away and start again: a new key is made."
                 )
             )
 

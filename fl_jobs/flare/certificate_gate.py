@@ -8,6 +8,7 @@ after ``disable_client``. Here each connection is looked at again several times 
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,14 @@ class CertificateGate(FLComponent):
         """On SYSTEM_START (the parent process only) guard registration and every connection."""
         if event_type != EventType.SYSTEM_START:
             return
+        is_closed = False
         try:
             self._close(fl_ctx)
-        except (AttributeError, KeyError, TypeError, ValueError, LookupError) as error:
-            # an exception here would be logged by NVFlare and forgotten, and everybody would be let in
-            self.log_exception(fl_ctx, f"the gate for certificates does not fit this NVFlare ({error})")
-            os._exit(_NO_GATE)
+            is_closed = True
+        finally:
+            if not is_closed:  # NVFlare would log the exception and forget it, and let everybody in
+                self.log_exception(fl_ctx, "the gate for certificates does not fit this NVFlare")
+                os._exit(_NO_GATE)
 
     def _close(self, fl_ctx: FLContext) -> None:
         server = fl_ctx.get_prop(FLContextKey.SITE_OBJ)
@@ -121,10 +124,14 @@ class ConnectionWatch:
             driver.add_connection = self._guarded(driver.add_connection)
 
     def run(self) -> None:
-        """Look for ever."""
-        while True:
-            self.look()
-            time.sleep(HANDOVER_LOOK_S if self._handover_since else LOOK_EVERY_S)
+        """Look for ever. A server whose watch has ended would cut nobody any more, so it ends as well."""
+        try:
+            while True:
+                self.look()
+                time.sleep(HANDOVER_LOOK_S if self._handover_since else LOOK_EVERY_S)
+        finally:
+            traceback.print_exc()
+            os._exit(_NO_GATE)
 
     def look(self) -> None:
         """Cut every connection, and end every session, whose certificate does not count now."""

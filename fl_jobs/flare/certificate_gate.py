@@ -107,7 +107,8 @@ class ConnectionWatch:
 
     def __init__(self, server: Any, allow_list: AllowList, say: Callable[[str], None]) -> None:
         self._allow_list, self._say = allow_list, say
-        self._clients = server.client_manager
+        self._clients, self._log_out = server.client_manager, server.logout_client
+        self._ended: set[str] = set()
         manager = server.cell.core_cell.communicator.conn_manager
         connectors, self._sfm_connections = manager.connectors.values(), manager.sfm_conns
         listening = [connector.driver for connector in connectors if connector.mode == Mode.PASSIVE]
@@ -186,12 +187,18 @@ class ConnectionWatch:
         check_certificate(certificate, self._allow_list)
 
     def _end_sessions(self) -> None:
-        """A site without any certificate that counts is not online; its token would keep it so for 30 s."""
+        """A site without any certificate that counts is not online: NVFlare counts it as dead at once.
+
+        Merely forgotten, its jobs would wait for its outcome for 900 s after they have ended.
+        """
         with self._clients.lock:
-            registered = [(token, client.name) for token, client in self._clients.clients.items()]
-        for token, name in registered:
-            if not self._allow_list.knows(name):
-                self._clients.remove_client(token)
+            registered = {token: client.name for token, client in self._clients.clients.items()}
+        self._ended &= registered.keys()
+        for token, name in registered.items():
+            if token not in self._ended and not self._allow_list.knows(name):
+                self._ended.add(token)
+                # it asks the job processes, which may take seconds
+                threading.Thread(target=self._log_out, args=(token,), daemon=True).start()
 
 
 def cut(connection: Any) -> None:

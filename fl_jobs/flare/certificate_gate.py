@@ -8,6 +8,7 @@ after ``disable_client``. Here each connection is looked at again several times 
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,14 @@ class CertificateGate(FLComponent):
         """On SYSTEM_START (the parent process only) guard registration and every connection."""
         if event_type != EventType.SYSTEM_START:
             return
+        is_closed = False
         try:
             self._close(fl_ctx)
-        except (AttributeError, KeyError, TypeError, ValueError, LookupError) as error:
-            # an exception here would be logged by NVFlare and forgotten, and everybody would be let in
-            self.log_exception(fl_ctx, f"the gate for certificates does not fit this NVFlare ({error})")
-            os._exit(_NO_GATE)
+            is_closed = True
+        finally:
+            if not is_closed:  # NVFlare would log the exception and forget it, and let everybody in
+                self.log_exception(fl_ctx, "the gate for certificates does not fit this NVFlare")
+                os._exit(_NO_GATE)
 
     def _close(self, fl_ctx: FLContext) -> None:
         server = fl_ctx.get_prop(FLContextKey.SITE_OBJ)
@@ -104,7 +107,8 @@ class ConnectionWatch:
 
     def __init__(self, server: Any, allow_list: AllowList, say: Callable[[str], None]) -> None:
         self._allow_list, self._say = allow_list, say
-        self._clients = server.client_manager
+        self._clients, self._log_out = server.client_manager, server.logout_client
+        self._ended: set[str] = set()
         manager = server.cell.core_cell.communicator.conn_manager
         connectors, self._sfm_connections = manager.connectors.values(), manager.sfm_conns
         listening = [connector.driver for connector in connectors if connector.mode == Mode.PASSIVE]
@@ -121,10 +125,14 @@ class ConnectionWatch:
             driver.add_connection = self._guarded(driver.add_connection)
 
     def run(self) -> None:
-        """Look for ever."""
-        while True:
-            self.look()
-            time.sleep(HANDOVER_LOOK_S if self._handover_since else LOOK_EVERY_S)
+        """Look for ever. A server whose watch has ended would cut nobody any more, so it ends as well."""
+        try:
+            while True:
+                self.look()
+                time.sleep(HANDOVER_LOOK_S if self._handover_since else LOOK_EVERY_S)
+        finally:
+            traceback.print_exc()
+            os._exit(_NO_GATE)
 
     def look(self) -> None:
         """Cut every connection, and end every session, whose certificate does not count now."""
@@ -179,12 +187,18 @@ class ConnectionWatch:
         check_certificate(certificate, self._allow_list)
 
     def _end_sessions(self) -> None:
-        """A site without any certificate that counts is not online; its token would keep it so for 30 s."""
+        """A site without any certificate that counts is not online: NVFlare counts it as dead at once.
+
+        Merely forgotten, its jobs would wait for its outcome for 900 s after they have ended.
+        """
         with self._clients.lock:
-            registered = [(token, client.name) for token, client in self._clients.clients.items()]
-        for token, name in registered:
-            if not self._allow_list.knows(name):
-                self._clients.remove_client(token)
+            registered = {token: client.name for token, client in self._clients.clients.items()}
+        self._ended &= registered.keys()
+        for token, name in registered.items():
+            if token not in self._ended and not self._allow_list.knows(name):
+                self._ended.add(token)
+                # it asks the job processes, which may take seconds
+                threading.Thread(target=self._log_out, args=(token,), daemon=True).start()
 
 
 def cut(connection: Any) -> None:

@@ -18,6 +18,7 @@ from nvflare.fuel.f3.sfm.conn_manager import ConnManager
 from nvflare.lighter.utils import sign_content
 from nvflare.private.fed.server.client_manager import ClientManager
 from nvflare.private.fed.server.cred_keeper import CredKeeper
+from nvflare.private.fed.server.fed_server import FederatedServer
 from nvflare.private.fed.utils.identity_utils import IdentityVerifier, InvalidAsserterCert
 
 from fl_jobs.flare import wire
@@ -28,6 +29,7 @@ from fl_jobs.flare.lost_connection import LostConnection
 from fl_jobs.packaging.allow_list import ALLOW_LIST, AllowList, encode_allow_list
 from site_kits.provisioning import ca
 from tests.e2e.allowed import make_request
+from tests.site_kits.site_doubles import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +143,11 @@ def test_an_open_connection_is_cut_and_its_session_ended_when_the_certificate_is
     clients = SimpleNamespace(
         lock=threading.Lock(),
         clients={"token": SimpleNamespace(name="hospital-a")},
-        remove_client=lambda token: clients.clients.pop(token),
     )
     cell = SimpleNamespace(core_cell=SimpleNamespace(communicator=SimpleNamespace(conn_manager=manager)))
     said = []
-    watch = ConnectionWatch(SimpleNamespace(client_manager=clients, cell=cell), server.list, said.append)
+    nvflare = SimpleNamespace(client_manager=clients, cell=cell, logout_client=clients.clients.pop)
+    watch = ConnectionWatch(nvflare, server.list, said.append)
     watch.guard_new_connections()
     server.allow({"hospital-a": {serial(certificate): later()}})
     driver.add_connection(stays := connection("c1", certificate))
@@ -164,7 +166,7 @@ def test_an_open_connection_is_cut_and_its_session_ended_when_the_certificate_is
     server.allow({})
     watch.look()
     assert stays.events == ["closed", "cancelled"]  # revoked: at once
-    assert not clients.clients
+    wait_until(lambda: not clients.clients)
     with pytest.raises(CertificateRefusedError):
         driver.add_connection(connection("c2", certificate))
     assert "c2" not in driver.connections
@@ -245,7 +247,7 @@ def test_nvflare_keeps_its_verifier_its_connections_and_its_clients_where_the_ga
     assert "id_verifier.verify_common_name(" in inspect.getsource(ClientManager.authenticated_client)
     manager = ClientManager("project")
     assert (manager.clients, hasattr(manager.lock, "acquire")) == ({}, True)
-    assert list(inspect.signature(ClientManager.remove_client).parameters) == ["self", "token"]
+    assert list(inspect.signature(FederatedServer.logout_client).parameters) == ["self", "token"]
     driver = grpc_driver.GrpcDriver()
     assert (driver.connections, hasattr(driver.conn_lock, "acquire")) == ({}, True)
     assert issubclass(grpc_driver.GrpcDriver, base_driver.BaseDriver)

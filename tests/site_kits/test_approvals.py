@@ -22,6 +22,7 @@ from site_kits.decisions import verify_decision
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest, PrivacyBudget, SitePolicy
 from tests.approvals import STANDING, deploy, make_request, write_policy
+from tests.site_kits.site_doubles import PIN, TOKEN
 
 SPEC = RunSpec(
     study=StudySpec(
@@ -50,7 +51,7 @@ def agent(home, portal):
     """An enrolled site's heartbeat, beaten by hand."""
     manifest = KitManifest.read(home.site_json)
     door = PortalDoor(manifest.agents_url, home.root_ca)
-    identity = enrol(home, manifest, door)
+    identity = enrol(home, manifest, door, TOKEN, PIN)
     write_missing_policy(home, manifest.policy)
     board, children = StatusBoard(home), {"client": Still(), "inference": Still()}
     credentials = Credentials(home, manifest, identity)

@@ -16,7 +16,7 @@ from platform_web.federation.errors import EnrolmentTokenError
 from platform_web.federation.models import Certificate, Federation, Kit, Site
 from platform_web.federation.services.pins import check_pin
 from site_kits.certificate_dates import renew_from
-from site_kits.errors import ForeignNameError
+from site_kits.errors import CertificateRequestError, ForeignNameError
 from site_kits.provisioning import ca
 from site_kits.signing import serial_hex
 
@@ -57,6 +57,7 @@ def _certify(kit: Kit, csr_pem: bytes) -> Enrolment:
     used = Kit.objects.filter(pk=kit.pk, enrolled_at__isnull=True, revoked_at__isnull=True)
     if not used.update(enrolled_at=timezone.now()):
         return _answer(_issued_before(kit, key), federation)
+    _check_key(site, key)
     root_key, root = authority.open_root(federation)
     pem = ca.sign_site_csr(
         root_key,
@@ -119,6 +120,18 @@ def note_certificate_used(*, certificate: Certificate) -> None:
         return
     allow_list.promise()
     audit.record(act="certificate.replaced", site=certificate.site.name, obj=_object(certificate))
+
+
+def _check_key(site: Site, key: RSAPublicKey) -> None:
+    """A key that was revoked may be in somebody else's hands; a new kit does not bring it back."""
+    for pem in site.certificates.filter(revoked_at__isnull=False).values_list("pem", flat=True):
+        if x509.load_pem_x509_certificate(pem.encode()).public_key() == key:
+            raise CertificateRequestError(
+                _(
+                    "This key belonged to a revoked certificate. Move flare/startup/client.key and "
+                    "client.crt away and start again: a new key is made."
+                )
+            )
 
 
 def _replace_others(certificate: Certificate) -> int:

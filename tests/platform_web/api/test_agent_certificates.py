@@ -16,6 +16,7 @@ from platform_web.audit.models import AuditEvent
 from platform_web.federation import allow_list, authority, places, services
 from platform_web.federation.models import Certificate, Site
 from site_kits.certificate_dates import CLOCK_SKEW, renew_from
+from site_kits.errors import CertificateRequestError
 from tests.platform_web.conftest import enrolled_by
 from tests.platform_web.signed import is_problem, signed
 
@@ -97,6 +98,7 @@ def test_the_old_certificate_counts_until_the_new_one_is_used_and_no_longer(due,
     assert counting(due.serial)
     assert signed(site_key, new, "POST", "heartbeat", BEAT)[0].status_code == 200
     assert not counting(due.serial)
+    assert AllowList(places.server_kit()).was_replaced("site-a", due.serial)
     assert counting(new)
     assert is_problem(signed(site_key, due, "POST", "heartbeat", BEAT)[0], 401, "replaced")
     assert acts()[-2:] == ["certificate.renewed", "certificate.replaced"]
@@ -143,7 +145,11 @@ def test_a_new_kit_is_the_way_back_and_takes_the_old_certificate_with_it(enrolme
     site = Site.objects.get()
     asked = services.request_revocation(actor=ann, site=site, reason="a laptop was lost")
     services.confirm_revocation(actor=person("bea", Role.ADMINISTRATOR), revocation=asked)
-    back = enrolled_by(services.issue_kit(actor=ann, site=site), site_key)
+    again = services.issue_kit(actor=ann, site=site)
+    with pytest.raises(CertificateRequestError, match="revoked"):  # whoever copied it still has it
+        enrolled_by(again, site_key)
+    another = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    back = enrolled_by(again, another)
     assert Site.objects.get().status == Site.Status.ENROLLED
     assert counting(back.serial)
     assert not counting(enrolment.serial)

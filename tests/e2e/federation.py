@@ -1,6 +1,6 @@
-"""A real NVFlare federation on loopback, in one temporary folder, as the product provisions it.
+"""A real NVFlare federation on loopback, provisioned as the product does, without portal and agent.
 
-Without portal and agent. Every process it started is ended by :meth:`Federation.close`.
+Every process it started is ended by :meth:`Federation.close`.
 """
 
 import contextlib
@@ -165,7 +165,6 @@ class Federation:
             self.kill(participant)
 
     def leftover(self) -> list[psutil.Process]:
-        """Processes that still name this federation's folder."""
         return [process for each in (self.server, *self.sites.values()) for process in each.tree()]
 
     def _participant(self, name: str, folder: Path, extra: dict[str, str]) -> Participant:

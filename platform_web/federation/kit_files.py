@@ -95,9 +95,7 @@ def take_kit(token: str, pin: str) -> tuple[Kit, BinaryIO]:
     try:
         return kit, places.kit_zip(kit.pk, kit.zip_sha256).open("rb")
     except OSError as error:
-        raise KitError(
-            _("The kit's file is gone. Ask the administrator for a new invitation.")
-        ) from error
+        raise KitError(_("The kit's file is gone. Ask the administrator for a new invitation.")) from error
 
 
 def _remove_older(kit: Kit) -> None:

@@ -49,9 +49,9 @@ def test_a_wrong_pin_is_said_and_stores_nothing(home, door, portal):
     assert not home.certificate.exists()
 
 
-def test_a_used_link_is_said_and_stores_nothing(home, door, portal):
+def test_an_unknown_link_is_said_and_stores_nothing(home, door, portal):
     portal.token = "another"
-    with pytest.raises(AgentError, match=r"used before.*new invitation"):
+    with pytest.raises(AgentError, match=r"does not know this link.*new invitation"):
         enrol(home, preflight.load_manifest(home), door, TOKEN, PIN)
     assert not home.certificate.exists()
 
@@ -193,7 +193,7 @@ def test_the_command_enrols_once_with_link_and_pin_file(home, portal, tmp_path, 
         ("rubbish", PIN, "not the link of an invitation"),
         (LINK.removesuffix(f"{TOKEN}/"), PIN, "not the link of an invitation"),
         (LINK.replace("127.0.0.1:8080", "elsewhere.example"), PIN, "The link is of http://elsewhere.example"),
-        ("http://127.0.0.1:8080/kits/" + "x" * 43, PIN, "used before, replaced, or is over"),
+        ("http://127.0.0.1:8080/kits/" + "x" * 43, PIN, "does not know this link"),
     ],
 )
 def test_what_cannot_be_an_invitation_is_a_sentence(home, portal, link, pin, sentence, monkeypatch, capsys):

@@ -27,7 +27,6 @@ CONSILIUM_AGENTS_URL = env.read_origin(
 CONSILIUM_FLARE_HOST = os.environ.get("CONSILIUM_FLARE_HOST") or "localhost"
 CONSILIUM_FLARE_PORT = env.read_port(os.environ, "CONSILIUM_FLARE_PORT", 8102)
 CONSILIUM_FEDERATION = os.environ.get("CONSILIUM_FEDERATION") or "consilium"
-CONSILIUM_CERTIFICATE_DAYS = env.read_days(os.environ, "CONSILIUM_CERTIFICATE_DAYS", 90)
 CONSILIUM_WHEEL = os.environ.get("CONSILIUM_WHEEL", "")
 CONSILIUM_CONSTRAINTS = os.environ.get("CONSILIUM_CONSTRAINTS") or str(REPOSITORY / "constraints.txt")
 CONSILIUM_PYTHON = os.environ.get("CONSILIUM_PYTHON") or sys.executable

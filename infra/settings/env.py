@@ -78,16 +78,6 @@ def read_port(environ: Environment, name: str, default: int) -> int:
     return int(text)
 
 
-def read_days(environ: Environment, name: str, most: int) -> int:
-    """A number of days, 1 to ``most``, which is also the default."""
-    text = environ.get(name) or str(most)
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
-        raise ImproperlyConfigured(
-            f"{name} is {text[:20]!r}; it must be a number of days between 1 and {most}."
-        )
-    return int(text)
-
-
 def read_origin(environ: Environment, name: str, default: str, schemes: tuple[str, ...]) -> str:
     """``scheme://host[:port]`` without a path."""
     text = (environ.get(name) or default).rstrip("/")

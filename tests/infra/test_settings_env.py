@@ -80,11 +80,3 @@ def test_a_home_that_cannot_be_made_is_a_sentence(tmp_path):
 
 def test_two_purposes_have_two_keys():
     assert env.derive_key(b"k" * 32, "a") != env.derive_key(b"k" * 32, "b")
-
-
-def test_a_certificate_lasts_ninety_days_or_fewer():
-    assert env.read_days({}, "CONSILIUM_CERTIFICATE_DAYS", 90) == 90
-    assert env.read_days({"CONSILIUM_CERTIFICATE_DAYS": "7"}, "CONSILIUM_CERTIFICATE_DAYS", 90) == 7
-    for wrong in ("0", "91", "-1", "1.5", "９", "9" * 5000, "x"):
-        with pytest.raises(ImproperlyConfigured, match="between 1 and 90"):
-            env.read_days({"CONSILIUM_CERTIFICATE_DAYS": wrong}, "CONSILIUM_CERTIFICATE_DAYS", 90)

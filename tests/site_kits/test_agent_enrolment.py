@@ -162,6 +162,19 @@ def test_a_certificate_without_its_key_gets_no_new_key_beside_it(home, door):
     assert not home.key.exists()
 
 
+@pytest.mark.parametrize("lost", ["client.key", "client.crt"])
+def test_a_new_invitation_repairs_a_damaged_identity(home, door, portal, lost, monkeypatch, capsys):
+    manifest = preflight.load_manifest(home)
+    enrol(home, manifest, door, TOKEN, PIN)
+    damaged = home.flare / "startup" / lost
+    damaged.unlink() if lost == "client.key" else damaged.write_bytes(b"-----BEGIN")
+    portal.token = TOKEN
+    monkeypatch.setenv("CONSILIUM_PIN", PIN)
+    assert main(["--home", str(home.root), "enrol", LINK]) == 0
+    assert "The link is used for a new certificate" in capsys.readouterr().out
+    assert stored_identity(home, manifest).certificate == portal.certificate
+
+
 @pytest.mark.parametrize("rubbish", [b"", b"-----BEGIN", bytes(2000)])
 def test_a_half_written_key_store_is_a_sentence_and_stays_as_it_is(home, door, rubbish, monkeypatch, capsys):
     manifest = preflight.load_manifest(home)

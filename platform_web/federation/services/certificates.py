@@ -5,7 +5,6 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -57,14 +56,7 @@ def _certify(kit: Kit, csr_pem: bytes) -> Enrolment:
     if not used.update(enrolled_at=timezone.now()):
         return _enrolment(_issued_before(kit, key), federation)
     root_key, root = authority.open_root(federation)
-    pem = ca.sign_site_csr(
-        root_key,
-        root,
-        csr_pem,
-        site=site.name,
-        organisation=site.organisation,
-        days=settings.CONSILIUM_CERTIFICATE_DAYS,
-    )
+    pem = ca.sign_site_csr(root_key, root, csr_pem, site=site.name, organisation=site.organisation)
     certificate = _store_certificate(kit, pem)
     Site.objects.filter(pk=site.pk, status=Site.Status.INVITED).update(status=Site.Status.ENROLLED)
     audit.record(

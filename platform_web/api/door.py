@@ -20,6 +20,7 @@ from platform_web.federation import selectors, services
 from platform_web.federation.errors import (
     EnrolmentTokenError,
     KitLockedError,
+    LinkUsedError,
     PinWrongError,
     SetupError,
     TwinAgentError,
@@ -31,6 +32,7 @@ from site_kits.errors import CertificateRequestError, ForeignNameError, MasterKe
 from site_kits.signing import read_headers, verify_request
 
 PROBLEMS: dict[type[Exception], tuple[int, str]] = {  # the first that fits
+    LinkUsedError: (401, "used"),
     EnrolmentTokenError: (401, "token"),
     PinWrongError: (401, "pin"),
     KitLockedError: (401, "locked"),

@@ -47,6 +47,10 @@ class TwinAgentError(FederationError):
     """Another agent with the same certificate is at work."""
 
 
+class LinkUsedError(EnrolmentTokenError):
+    """The link was used, by another key; said only to who has the PIN."""
+
+
 class UnknownSiteError(FederationError):
     """A request comes from a site or certificate that is not known here or does not count (any more)."""
 

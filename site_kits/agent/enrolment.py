@@ -77,7 +77,7 @@ def load_or_make_key(home: SiteHome) -> RSAPrivateKey:
 def _unusable_key(home: SiteHome) -> str:
     return _(
         "The site's private key {path} cannot be read. Restore it from your backup, or move it away "
-        "together with client.crt, ask for a new invitation and run: ./start.sh LINK"
+        "together with client.crt."
     ).format(path=home.key)
 
 
@@ -213,12 +213,15 @@ def _refusal(exc: PortalRefusedError, manifest: KitManifest) -> str:
     if exc.code == "pin":
         return _("The portal does not accept the PIN: {sentence}").format(sentence=exc)
     if exc.code == "locked":
-        return _("Five wrong PINs were given, so this link is locked. {ask} ({sentence})").format(
-            ask=ask, sentence=exc
+        return _("Five wrong PINs were given, so this link is locked. {ask}").format(ask=ask)
+    if exc.code == "used":
+        return _(
+            "This link was used before, by another key. If that was not you, tell the administrator now; "
+            "otherwise ask for a new invitation and run: ./start.sh LINK"
         )
     if exc.status == 401:
-        reason = _("The portal does not accept this link: it was used before, replaced, or is over.")
-        return f"{reason} {ask} ({exc})"
+        reason = _("The portal does not know this link, or it was replaced, or its 72 hours are over.")
+        return f"{reason} {ask}"
     if exc.status == 409:
         reason = _("The portal refuses the name {site} for this link.").format(site=manifest.site)
         return f"{reason} {ask} ({exc})"

@@ -58,7 +58,11 @@ def enrol_here(home: SiteHome, parsed: argparse.Namespace) -> int:
     """Enrol and stop; an enrolled site stays as it is."""
     manifest = preflight.load_manifest(home)
     with HomeLock(home):
-        identity = identity_here(home, manifest)
+        try:
+            identity = identity_here(home, manifest)
+        except AgentError as exc:
+            sys.stdout.write(_("{sentence} The link is used for a new certificate.\n").format(sentence=exc))
+            identity = None
         if identity is not None:
             day = identity.certificate.not_valid_after_utc.date().isoformat()
             sentence = _("This site is enrolled already, until {day}; nothing was changed.\n")

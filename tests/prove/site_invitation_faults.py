@@ -107,7 +107,9 @@ def used_link(proof: Proof, run: Campaign, enrolled: Enrolled) -> None:
     with zipfile.ZipFile(archive) as kit:
         kit.extractall(second)
     link, pin = enrolled.link, enrolled.pin
-    said(proof, "link used before, by another key", command(second, "enrol", link, pin=pin), "used already")
+    said(
+        proof, "link used before, by another key", command(second, "enrol", link, pin=pin), "was used before"
+    )
     page = httpx.get(link)
     shown = page.status_code == 410 and "was used" in page.text
     proof.check("bad", "the used link's page", f"HTTP {page.status_code}", "410 with a sentence", shown)
@@ -123,7 +125,7 @@ def late_and_replaced(proof: Proof, run: Campaign, home: Path) -> None:
     second = invited(run, home, again=True)
     said(proof, "link replaced", command(home, "enrol", first["link"], pin=first["pin"]), "replaced")
     unknown = second["link"][:-10] + "xxxxxxxxx/"
-    said(proof, "link unknown", command(home, "enrol", unknown, pin=second["pin"]), "not known here")
+    said(proof, "link unknown", command(home, "enrol", unknown, pin=second["pin"]), "does not know this link")
     said(proof, "no link at all", command(home, "run"), "Start it with the link")
 
 

@@ -49,9 +49,9 @@ def test_a_wrong_pin_is_said_and_stores_nothing(home, door, portal):
     assert not home.certificate.exists()
 
 
-def test_a_used_link_is_said_and_stores_nothing(home, door, portal):
+def test_an_unknown_link_is_said_and_stores_nothing(home, door, portal):
     portal.token = "another"
-    with pytest.raises(AgentError, match=r"used before.*new invitation"):
+    with pytest.raises(AgentError, match=r"does not know this link.*new invitation"):
         enrol(home, preflight.load_manifest(home), door, TOKEN, PIN)
     assert not home.certificate.exists()
 
@@ -162,6 +162,19 @@ def test_a_certificate_without_its_key_gets_no_new_key_beside_it(home, door):
     assert not home.key.exists()
 
 
+@pytest.mark.parametrize("lost", ["client.key", "client.crt"])
+def test_a_new_invitation_repairs_a_damaged_identity(home, door, portal, lost, monkeypatch, capsys):
+    manifest = preflight.load_manifest(home)
+    enrol(home, manifest, door, TOKEN, PIN)
+    damaged = home.flare / "startup" / lost
+    damaged.unlink() if lost == "client.key" else damaged.write_bytes(b"-----BEGIN")
+    portal.token = TOKEN
+    monkeypatch.setenv("CONSILIUM_PIN", PIN)
+    assert main(["--home", str(home.root), "enrol", LINK]) == 0
+    assert "The link is used for a new certificate" in capsys.readouterr().out
+    assert stored_identity(home, manifest).certificate == portal.certificate
+
+
 @pytest.mark.parametrize("rubbish", [b"", b"-----BEGIN", bytes(2000)])
 def test_a_half_written_key_store_is_a_sentence_and_stays_as_it_is(home, door, rubbish, monkeypatch, capsys):
     manifest = preflight.load_manifest(home)
@@ -193,7 +206,7 @@ def test_the_command_enrols_once_with_link_and_pin_file(home, portal, tmp_path, 
         ("rubbish", PIN, "not the link of an invitation"),
         (LINK.removesuffix(f"{TOKEN}/"), PIN, "not the link of an invitation"),
         (LINK.replace("127.0.0.1:8080", "elsewhere.example"), PIN, "The link is of http://elsewhere.example"),
-        ("http://127.0.0.1:8080/kits/" + "x" * 43, PIN, "used before, replaced, or is over"),
+        ("http://127.0.0.1:8080/kits/" + "x" * 43, PIN, "does not know this link"),
     ],
 )
 def test_what_cannot_be_an_invitation_is_a_sentence(home, portal, link, pin, sentence, monkeypatch, capsys):

@@ -5,14 +5,13 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from platform_web.audit import services as audit
 from platform_web.federation import allow_list, authority, selectors
-from platform_web.federation.errors import EnrolmentTokenError
+from platform_web.federation.errors import LinkUsedError
 from platform_web.federation.models import Certificate, Federation, Kit, Site
 from platform_web.federation.services.pins import check_pin
 from site_kits.certificate_dates import renew_from
@@ -146,7 +145,7 @@ def _issued_before(kit: Kit, key: RSAPublicKey) -> Certificate:
     certificate = kit.certificates.filter(revoked_at=None, replaced_at=None, not_after__gt=now).first()
     if certificate and x509.load_pem_x509_certificate(certificate.pem.encode()).public_key() == key:
         return certificate
-    raise EnrolmentTokenError(
+    raise LinkUsedError(
         _(
             "This link was used already: a certificate was issued for another key. If that was not you, tell "
             "the administrator now; otherwise ask for a new invitation."

@@ -70,7 +70,7 @@ def test_a_used_or_wrong_link_is_401(request_body):
     assert is_problem(post("enrol", request_body | {"token": "w" * 43}), 401, "token")
     post("enrol", request_body)
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    assert is_problem(post("enrol", request_body | {"csr_pem": csr(other, "site-a")}), 401, "token")
+    assert is_problem(post("enrol", request_body | {"csr_pem": csr(other, "site-a")}), 401, "used")
 
 
 def test_five_wrong_pins_lock_the_link(request_body):

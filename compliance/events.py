@@ -23,6 +23,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "kit.fetched": frozenset(),
     "certificate.issued": frozenset({"not_after"}),
     "dataset.reported": frozenset({"rows", "datasets"}),
+    "dataset.withdrawn": frozenset({"datasets"}),
     "log.read": frozenset({"rows"}),
     "log.verified": frozenset({"entries", "verified"}),
 }

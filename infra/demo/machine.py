@@ -91,8 +91,17 @@ class Machine:
         self._start("platform", command, REPOSITORY, self.portal_environment())
 
     def start_site(self, home: Path) -> None:
-        """Run the kit's one command, in the site's own folder and with nothing of the portal's settings."""
+        """Run the kit's one command, in the site's own folder and with nothing of the portal's settings.
+
+        Before the first start its data are shared, as an operator does who has looked at them.
+        """
         environment = {**_clean_environment(), "HOME": str(home), "CONSILIUM_PYTHON": sys.executable}
+        if not any(home.glob("registered/*.json")):
+            done = subprocess.run(
+                ["./start.sh", "register"], cwd=home, env=environment, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise MachineError(f"The data of {home.name} were not shared: {done.stderr or done.stdout}")
         self._start(f"site {home.name}", ["./start.sh"], home, environment)
 
     def check_alive(self) -> None:

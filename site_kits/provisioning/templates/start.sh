@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Brings this site up and keeps it up. Stop it with Ctrl-C. The one command of the kit.
-# With a word it does that instead: ./start.sh doctor | status | register | peers
+# With a word it does that instead: ./start.sh doctor | status | register | peers | console-password
 #
 # CONSILIUM_PYTHON        a Python >= 3.11 that already has consilium; nothing is installed then
 # CONSILIUM_DEVICE        where training runs: auto (default: a GPU with CUDA, else the processor), cpu,
 #                         cuda or cuda:1 (the GPU that nvidia-smi numbers so)
 # CONSILIUM_MIN_FREE_MB   free disk space asked for before an installation (default 4096)
+# CONSILIUM_CONSOLE_PORT  where the operator's console listens, on this machine only
 # CONSILIUM_INFERENCE_PORT, _HOST, _URL   where predictions listen, and the address browsers are told
 set -u
 

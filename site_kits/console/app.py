@@ -16,6 +16,7 @@ from site_kits.console.data_pages import DataPages
 from site_kits.console.doors import Doors, Front, Visit
 from site_kits.console.jobs import Readings
 from site_kits.console.pages import icon, refusal, style
+from site_kits.console.picture_pages import PicturePages
 from site_kits.console.sessions import Attempts, Sessions
 from site_kits.site_home import SiteHome
 from site_kits.translation import _
@@ -71,6 +72,7 @@ def create_app(home: SiteHome) -> ASGIApp:
         doors.route("/logout", sign_in.sign_out, "POST"),
         doors.route("/", show_overview),
         *data.routes(doors),
+        *PicturePages(data).routes(doors),
     ]
 
     async def nothing_here(_request: Request, exc: Exception) -> Response:

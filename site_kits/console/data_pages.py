@@ -23,7 +23,6 @@ from site_kits.console.looking import TABLE_ENDINGS
 from site_kits.console.pages import refusal
 from site_kits.console.reading import check_place, looks
 from site_kits.errors import AgentError
-from site_kits.site_home import SiteHome
 from site_kits.translation import _
 
 MAX_COLUMNS_SHOWN = 400
@@ -72,12 +71,12 @@ class DataPages:
         target.mkdir()
         source.rename(target / source.name)
         await self.readings.read(name, "look")
-        return visit.go(_page(name))
+        return visit.go(page_of(name))
 
     async def show(self, visit: Visit) -> Response:
         """GET /data/FOLDER/: all steps of one data set on one page."""
         folder = visit.request.path_params["folder"]
-        if sentence := self._unusable(folder):
+        if sentence := self.unusable(folder):
             return refusal(self.home, 404, sentence)
         if not self.readings.found(folder, "look") and not self.readings.running(folder):
             await self.readings.read(folder, "look")
@@ -94,7 +93,7 @@ class DataPages:
         roles = roles_of(manifest) if manifest and is_described else {}
         return visit.page(
             "data_set.html",
-            folder=folder, address=_page(folder), state=state, running=self.readings.running(folder),
+            folder=folder, address=page_of(folder), state=state, running=self.readings.running(folder),
             look=look, look_error=_error(look), tables=tables, table=table, roles_known=ROLES,
             table_error=say(table["error"]) if table and table["error"] else "",
             too_wide=bool(table) and len(table["columns"]) > MAX_COLUMNS_SHOWN if table else False,
@@ -102,6 +101,12 @@ class DataPages:
             manifest=manifest, manifest_fault=fault, check=check, check_error=_error(check),
             faults=[_fault(one) for one in check.get("faults", [])],
             is_stale=bool(manifest and check and self._changed(folder, manifest, check)),
+            report=self.readings.found(folder, "report"),
+            report_error=_error(self.readings.found(folder, "report")),
+            report_faults=[(one["where"], say(one | {"where": ""})) for one in self._report_faults(folder)],
+            converted=self.readings.found(folder, "convert"),
+            convert_error=_error(self.readings.found(folder, "convert")),
+            images_error=_error(self.readings.found(folder, "list_images")),
             card=self._card(folder, state), card_text=self._card_text(folder, state),
         )  # fmt: skip
 
@@ -116,11 +121,11 @@ class DataPages:
     async def describe(self, visit: Visit) -> Response:
         """POST: write the manifest from the roles the operator chose, and check the rows at once."""
         folder = visit.request.path_params["folder"]
-        if sentence := self._unusable(folder):
+        if sentence := self.unusable(folder):
             return refusal(self.home, 404, sentence)
         tables = self.readings.found(folder, "look").get("tables") or []
         table = next((one for one in tables if one["file"] == visit.one("file")), None)
-        address = _page(folder)
+        address = page_of(folder)
         if table is None:
             return visit.go(address, _("This file is not there any more. Look at the folder again."), "bad")
         roles = {
@@ -144,37 +149,37 @@ class DataPages:
     async def share(self, visit: Visit) -> Response:
         """POST: the one switch. What leaves is the card the page showed, and no other."""
         folder = visit.request.path_params["folder"]
-        if sentence := self._unusable(folder):
+        if sentence := self.unusable(folder):
             return refusal(self.home, 404, sentence)
         try:
             seen = read_registration(self.home.checked, folder).card.digest
             if visit.one("digest") != seen:
                 sentence = _("The data set changed meanwhile. Look at its counts again.")
-                return visit.go(_page(folder), sentence, "bad")
+                return visit.go(page_of(folder), sentence, "bad")
             await asyncio.to_thread(publish, self.home, folder)
         except DataError as error:
-            return visit.go(_page(folder), said(error), "bad")
-        return visit.go(_page(folder), _("Shared. The portal hears of these counts within seconds."))
+            return visit.go(page_of(folder), said(error), "bad")
+        return visit.go(page_of(folder), _("Shared. The portal hears of these counts within seconds."))
 
     async def withdraw(self, visit: Visit) -> Response:
         """POST: the switch back."""
         folder = visit.request.path_params["folder"]
-        if sentence := self._unusable(folder):
+        if sentence := self.unusable(folder):
             return refusal(self.home, 404, sentence)
         try:
             withdraw(self.home, folder)
         except AgentError as error:
-            return visit.go(_page(folder), str(error), "bad")
-        return visit.go(_page(folder), _("Not shared any more. No new run trains on this data set."))
+            return visit.go(page_of(folder), str(error), "bad")
+        return visit.go(page_of(folder), _("Not shared any more. No new run trains on this data set."))
 
     async def _read(self, visit: Visit, action: str, **options: Any) -> Response:
         folder = visit.request.path_params["folder"]
-        if sentence := self._unusable(folder):
+        if sentence := self.unusable(folder):
             return refusal(self.home, 404, sentence)
         await self.readings.read(folder, action, **options)
-        return visit.go(_page(folder))
+        return visit.go(page_of(folder))
 
-    def _unusable(self, folder: str) -> str:
+    def unusable(self, folder: str) -> str:
         """Why this folder has no page; empty when it has one."""
         if not re.fullmatch(NAME_PATTERN, folder):
             sentence = _("Call the folder by small letters, digits and hyphens; runs name the data set so.")
@@ -184,6 +189,9 @@ class DataPages:
         except DataError as error:
             return said(error)
         return ""
+
+    def _report_faults(self, folder: str) -> list[dict[str, Any]]:
+        return list(self.readings.found(folder, "report").get("faults") or [])
 
     def _manifest(self, folder: str) -> tuple[Manifest | None, str]:
         if not (self.home.data / folder / MANIFEST).exists():
@@ -226,7 +234,8 @@ class DataPages:
         return json.dumps(card, ensure_ascii=False, indent=2) if card else ""
 
 
-def _page(folder: str) -> str:
+def page_of(folder: str) -> str:
+    """The address of a data set's page."""
     return f"/data/{quote(folder)}/"
 
 

@@ -19,6 +19,7 @@ from fl_jobs.data.manifest import read_manifest
 from fl_jobs.data.register import read_registration
 from fl_jobs.errors import DataError
 from site_kits.agent.datasets import check_folder
+from site_kits.console import dicom
 from site_kits.console.looking import look
 from site_kits.console.statistics import describe_cases
 from site_kits.site_home import SiteHome, write_state
@@ -67,7 +68,13 @@ def looks(folder: Path, table: str) -> dict[str, list[int]]:
     return found
 
 
-ACTIONS: dict[str, Callable[[SiteHome, str, Options], dict[str, Any]]] = {"look": look_at, "check": check}
+ACTIONS: dict[str, Callable[[SiteHome, str, Options], dict[str, Any]]] = {
+    "look": look_at,
+    "check": check,
+    "list_images": dicom.list_images,
+    "report": dicom.report,
+    "convert": dicom.convert,
+}
 
 
 def result_path(home: SiteHome, folder: str, action: str) -> Path:

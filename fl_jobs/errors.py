@@ -49,6 +49,10 @@ class SiteHomeError(FLJobError):
     """A site's job process does not find the site's folder."""
 
 
+class NotApprovedError(FLJobError):
+    """A site has not approved what a job would run, or not any more. The sentence may leave the site."""
+
+
 class DeviceError(FLJobError):
     """The device that a site's operator chose is not there, or too small."""
 

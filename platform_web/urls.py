@@ -43,6 +43,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/", registry.run, name="run"),
     path("runs/<uuid:run_id>/live/", registry.run_live, name="run_live"),
     path("runs/<uuid:run_id>/data.json", registry.run_data, name="run_data"),
+    path("runs/<uuid:run_id>/start-with-approved/", training.start_with_approved, name="start_with_approved"),
     path("runs/<uuid:run_id>/stop/", training.stop_run, name="stop_run"),
     path("models/", registry.models, name="models"),
     path("site-models/<int:pk>/promote/", registry.promote, name="promote"),

@@ -56,7 +56,7 @@ def sign_request(
 ) -> dict[str, str]:
     """The five headers for one request. ``path`` includes the query string."""
     moment, nonce = int(time.time()), secrets.token_hex(16)
-    signature = key.sign(_signed_bytes(site, method, path, body, moment, nonce), _PADDING, SHA256())
+    signature = sign_bytes(key, _signed_bytes(site, method, path, body, moment, nonce))
     values = (site, serial, str(moment), nonce, base64.b64encode(signature).decode())
     return dict(zip(HEADERS, values, strict=True))
 
@@ -96,15 +96,25 @@ def verify_request(
         raise SignatureError("The request names another certificate than the one it is checked with.")
     if not cert.not_valid_before_utc.timestamp() <= now < cert.not_valid_after_utc.timestamp():
         raise SignatureError("The site's certificate is not valid now. Ask the administrator for a new kit.")
+    message = _signed_bytes(signed.site, method, path, body, signed.time, signed.nonce)
+    verify_bytes(cert, message, signed.signature)
+    return signed
+
+
+def sign_bytes(key: rsa.RSAPrivateKey, message: bytes) -> bytes:
+    """RSA-PSS with SHA-256; the message begins with what it is, so that none passes for another kind."""
+    return key.sign(message, _PADDING, SHA256())
+
+
+def verify_bytes(cert: x509.Certificate, message: bytes, signature: bytes) -> None:
+    """Raises SignatureError unless the holder of ``cert`` signed ``message``."""
     public_key = cert.public_key()
     if not isinstance(public_key, rsa.RSAPublicKey):
         raise SignatureError("The site's certificate does not hold an RSA key.")
-    message = _signed_bytes(signed.site, method, path, body, signed.time, signed.nonce)
     try:
-        public_key.verify(signed.signature, message, _PADDING, SHA256())
+        public_key.verify(signature, message, _PADDING, SHA256())
     except InvalidSignature as error:
         raise SignatureError("The signature does not fit this request.") from error
-    return signed
 
 
 def _signed_bytes(site: str, method: str, path: str, body: bytes, moment: int, nonce: str) -> bytes:

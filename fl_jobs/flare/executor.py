@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from nvflare.apis.event_type import EventType
@@ -11,16 +12,17 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
+from fl_jobs.approval import Admission, admit
 from fl_jobs.device import site_device
-from fl_jobs.errors import FLJobError, SharedStateError, SpecError
+from fl_jobs.errors import FLJobError, NotApprovedError, SharedStateError, SpecError
 from fl_jobs.flare import wire
 from fl_jobs.flare.footprint import Footprint, payload_bytes
 from fl_jobs.flare.parent_watch import exit_with_parent
-from fl_jobs.flare.site_home import find_site_home, note_seen, privacy_budget, shares_site_metrics
+from fl_jobs.flare.site_home import find_site_home, note_seen
 from fl_jobs.flare.site_identity import open_mask
 from fl_jobs.masking.site import SiteMask
 from fl_jobs.messages import TaskOrder
-from fl_jobs.packaging.job import read_spec
+from fl_jobs.privacy.ledger import Budget
 from fl_jobs.site_session import SiteSession
 from secure_agg.errors import SecureAggregationError
 
@@ -56,6 +58,7 @@ class ConsiliumExecutor(Executor):
         if abort_signal.triggered:
             return make_reply(ReturnCode.TASK_ABORTED)
         try:
+            self._session.keep_to(**terms(self._admission(fl_ctx)))  # the policy as it is now
             if task_name.startswith(wire.PROTOCOL_PREFIX):
                 return self._take_step(task_name, shareable)
             order = wire.order_from_shareable(shareable, self._run_digest)
@@ -106,24 +109,39 @@ class ConsiliumExecutor(Executor):
         return answer
 
     def _open(self, fl_ctx: FLContext) -> None:
-        folder = fl_ctx.get_engine().get_workspace().get_app_config_dir(fl_ctx.get_job_id())
         home, site = find_site_home(), fl_ctx.get_identity_name()
-        spec = read_spec(Path(folder), self._run_digest)
+        admission = self._admission(fl_ctx)
+        spec = admission.spec
         self._session = SiteSession(
-            spec,
-            run_id=self._run_id,
-            site=site,
-            site_home=home,
-            share_site_metrics=shares_site_metrics(home),
-            budget=privacy_budget(home),
-            device=site_device(),
+            spec, run_id=self._run_id, site=site, site_home=home, device=site_device(), **terms(admission)
         )
         if spec.policy.secure_aggregation:
             self._mask = open_mask(spec, run_id=self._run_id, epoch=self._epoch, site=site, home=home)
 
+    def _admission(self, fl_ctx: FLContext) -> Admission:
+        """The run as the site approved it, asked anew each time; it must be the one this job was made for."""
+        app = Path(fl_ctx.get_engine().get_workspace().get_app_dir(fl_ctx.get_job_id()))
+        admission = admit(find_site_home(), app)
+        if (admission.run_id, admission.spec.digest()) != (self._run_id, self._run_digest):
+            raise NotApprovedError("The job's files are not those it was started with; it does not go on.")
+        return admission
+
+
+class Terms(TypedDict):
+    share_site_metrics: bool
+    budget: Budget | None
+
+
+def terms(admission: Admission) -> Terms:
+    """What the policy means for a session."""
+    privacy, budget = admission.policy.privacy, None
+    if privacy.epsilon is not None and privacy.delta is not None:
+        budget = Budget(privacy.epsilon, privacy.delta)
+    return {"share_site_metrics": admission.policy.output.share_site_metrics, "budget": budget}
+
 
 def _sentence(error: FLJobError) -> str:
     """Keep file names and rows at the site: only errors about what the server sent travel in full."""
-    if isinstance(error, SpecError | SharedStateError):
+    if isinstance(error, SpecError | SharedStateError | NotApprovedError):
         return str(error)
     return f"The site cannot take part ({type(error).__name__}); its operator finds the reason in the log."

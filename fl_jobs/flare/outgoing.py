@@ -48,6 +48,9 @@ def check_outgoing(
         raise SharedStateError(f"The result says {sorted(extra)[0]!r}, which no run declares.")
     if text.get("name") != task:
         raise SharedStateError("The result answers another task than the one NVFlare gave.")
+    if text.get("phase") not in {"train", *(tensor.phase for tensor in spec.tensors)}:
+        raise SharedStateError("The result names a phase that the run does not have.")
+    _check_round(text, spec)
     _check_tensors(tensors, spec, task, str(text.get("phase")))
     _check_numbers(text.get("lanes"), "lanes", _LANES)
     if spec.policy.privacy is not None and any(value != 1 for value in text["lanes"].values()):
@@ -71,6 +74,7 @@ def check_masked(
         raise SharedStateError(f"The masked result says {sorted(extra)[0]!r}, which no run declares.")
     if text.get("name") != task:
         raise SharedStateError("The result answers another task than the one NVFlare gave.")
+    _check_round(text, spec)
     if vector_bytes not in vector_sizes(spec, task):
         raise SharedStateError("The masked vector has not the length that the run declares.")
     share_site_metrics = share_site_metrics and spec.policy.privacy is None
@@ -111,11 +115,19 @@ def _check_tensors(tensors: TensorMap, spec: RunSpec, task: str, phase: str) -> 
             raise SharedStateError(f"The tensor {name!r} contains NaN or infinity.")
 
 
+def _check_round(text: Mapping[str, Any], spec: RunSpec) -> None:
+    """An integer without a bound would carry any number of bits."""
+    number = text.get("round")
+    if type(number) is not int or not 0 <= number <= spec.rounds + 1:
+        raise SharedStateError("The result names a round that the run does not have.")
+
+
 def _check_numbers(values: object, what: str, allowed: frozenset[str]) -> None:
     if not isinstance(values, dict) or values.keys() - allowed:
         raise SharedStateError(f"The result has {what} that no run declares.")
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        bounded = isinstance(value, float) or (type(value) is int and abs(value) <= 2**53)
+        if not bounded or not math.isfinite(value):
             raise SharedStateError(f"{name!r} in the {what} is not a finite number.")
 
 

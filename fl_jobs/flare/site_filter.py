@@ -7,53 +7,93 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 
-from fl_jobs.errors import SharedStateError
+from compliance.policy import within
+from fl_jobs.approval import Admission, admit
+from fl_jobs.approval.egress import NAMES_KEPT, EgressLine, append_line, now
+from fl_jobs.approval.refusals import note_refusal
+from fl_jobs.errors import NotApprovedError, SharedStateError, SiteHomeError
 from fl_jobs.flare import wire
+from fl_jobs.flare.footprint import payload_bytes
 from fl_jobs.flare.outgoing import check_masked, check_message, check_outgoing
-from fl_jobs.flare.site_home import find_site_home, shares_site_metrics
-from fl_jobs.packaging.job import read_spec
+from fl_jobs.flare.site_home import find_site_home
 from fl_jobs.packaging.spec import RunSpec
 
 
 class SharedTensorFilter(Filter):
-    """Lets out what the run specification on this site's disk declares, and nothing else.
+    """Lets out what the run this site approved declares, as long as it is approved, and nothing else.
 
     In a masked run that is a masked vector of exactly the declared length; a tensor in the clear stays here.
 
     An exception here makes NVFlare send an error reply in place of the result. What passes is built anew,
-    so neither an undeclared key nor a header of the executor's making leaves with it.
+    so neither an undeclared key nor a header of the executor's making leaves with it; it is written into
+    the egress meter first.
     """
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """Return what may leave. Raises SharedStateError or SpecError when the result must stay."""
+        """Return what may leave. Raises SharedStateError when the result must stay."""
         code = shareable.get_return_code(ReturnCode.OK)
         if code != ReturnCode.OK:
             return _only_the_refusal(shareable, str(code))
-        task, passed = str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), Shareable()
-        if task.startswith(wire.PROTOCOL_PREFIX):
-            passed[wire.FLSA_KEY] = wire.read_message(shareable)
-            check_message(passed[wire.FLSA_KEY], task)
-            return passed
-        text, share = wire.read_text(shareable), shares_site_metrics(find_site_home())
-        spec = _approved_spec(fl_ctx, str(text.get("run")))
-        passed[wire.TEXT_KEY] = shareable[wire.TEXT_KEY]
-        if spec.policy.secure_aggregation:
-            passed[wire.FLSA_KEY] = wire.read_message(shareable)
-            passed[wire.VECTOR_KEY] = wire.read_vector(shareable)
-            check_message(passed[wire.FLSA_KEY], task)
-            check_masked(text, passed[wire.VECTOR_KEY].size, spec, task, share_site_metrics=share)
-        else:
-            passed[wire.TENSORS_KEY] = wire.read_tensors(shareable)
-            check_outgoing(text, passed[wire.TENSORS_KEY], spec, task, share_site_metrics=share)
+        job_id, home = fl_ctx.get_job_id(), find_site_home()
+        if not job_id:
+            raise SharedStateError("A result outside a job does not leave.")
+        try:
+            admission = admit(home, Path(fl_ctx.get_engine().get_workspace().get_app_dir(job_id)))
+        except (NotApprovedError, SiteHomeError) as error:
+            note_refusal(home, job_id=job_id, run_id="", sentence=str(error))
+            return wire.refusal(str(error))
+        passed, line = checked(shareable, str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), admission, job_id)
+        append_line(home, line)
         return passed
 
 
-def _approved_spec(fl_ctx: FLContext, run_digest: str) -> RunSpec:
-    job_id = fl_ctx.get_job_id()
-    if not job_id:
-        raise SharedStateError("A result outside a job does not leave.")
-    folder = fl_ctx.get_engine().get_workspace().get_app_config_dir(job_id)
-    return read_spec(Path(folder), run_digest)
+def checked(
+    shareable: Shareable, task: str, admission: Admission, job_id: str
+) -> tuple[Shareable, EgressLine]:
+    """What of a result may leave, built anew, and its line in the meter. Raises SharedStateError."""
+    spec, share = admission.spec, admission.policy.output.share_site_metrics
+    passed, text, names, number_bytes = Shareable(), {}, [], 0
+    if task.startswith(wire.PROTOCOL_PREFIX):
+        passed[wire.FLSA_KEY] = wire.read_message(shareable)
+        check_message(passed[wire.FLSA_KEY], task)
+    else:
+        text = wire.read_text(shareable)
+        if text.get("run") != spec.digest():
+            raise SharedStateError("The result is of another run than the one that this site approved.")
+        passed[wire.TEXT_KEY] = shareable[wire.TEXT_KEY]
+        if spec.policy.secure_aggregation:
+            passed[wire.FLSA_KEY] = wire.read_message(shareable)
+            passed[wire.VECTOR_KEY] = vector = wire.read_vector(shareable)
+            check_message(passed[wire.FLSA_KEY], task)
+            check_masked(text, vector.size, spec, task, share_site_metrics=share)
+            names, number_bytes = _summed(spec, task), int(vector.size)
+        else:
+            passed[wire.TENSORS_KEY] = tensors = wire.read_tensors(shareable)
+            check_outgoing(text, tensors, spec, task, share_site_metrics=share)
+            names, number_bytes = sorted(tensors), payload_bytes(tensors)
+    if not within(number_bytes, admission.policy.output.max_answer_bytes):
+        raise SharedStateError("The result holds more bytes than this site's policy lets out at once.")
+    line = EgressLine(
+        at=now(),
+        run_id=admission.run_id,
+        job=job_id,
+        task=task[:64],
+        round=int(text.get("round", 0)),
+        tensors=tuple(names[:NAMES_KEPT]),
+        tensor_count=len(names),
+        masked=spec.policy.secure_aggregation,
+        number_bytes=number_bytes,
+        message_bytes=len(passed.get(wire.FLSA_KEY, b"")),
+        text_bytes=len(str(passed.get(wire.TEXT_KEY, "")).encode()),
+    )
+    return passed, line
+
+
+def _summed(spec: RunSpec, task: str) -> list[str]:
+    """The tensors under the masks: those of training, or of the one-off phases."""
+    if task == "train":
+        return sorted(spec.shared())
+    return sorted(t.wire_name for t in spec.tensors if task == "phase" and t.phase != "train")
 
 
 def _only_the_refusal(shareable: Shareable, code: str) -> Shareable:

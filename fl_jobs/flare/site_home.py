@@ -1,7 +1,6 @@
-"""Where a site's job process finds the site's folder, and what the site itself allows."""
+"""Where a site's job process finds the site's folder, and whose keys the site has pinned."""
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from typing import Any
 
 from fl_jobs.errors import SiteHomeError
 from fl_jobs.packaging.spec import NAME_PATTERN
-from fl_jobs.privacy.ledger import Budget
 from fl_jobs.tensor_files import write_bytes
 
 VARIABLE = "CONSILIUM_SITE_HOME"
@@ -19,10 +17,6 @@ SEEN = Path("state") / "secagg_seen.json"
 PEER_FILE_BYTES_MAX = 1_000_000
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(NAME_PATTERN)
-_BAD_BUDGET = (
-    'site.json: "privacy_budget" in "policy" must be {"epsilon": number above 0, "delta": number between '
-    "0 and 1}. Correct it; no run starts before."
-)
 
 
 def find_site_home() -> Path:
@@ -32,33 +26,6 @@ def find_site_home() -> Path:
     if not value or not home.is_absolute() or not (home / "site.json").is_file():
         raise SiteHomeError(f"{VARIABLE} does not name a site's folder; start the site with its start.sh.")
     return home
-
-
-def shares_site_metrics(home: Path) -> bool:
-    """Return whether the site's own policy lets its metrics leave; no, when that cannot be read."""
-    try:
-        policy = json.loads((home / "site.json").read_text(encoding="utf-8"))["policy"]
-        return policy["share_site_metrics"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def privacy_budget(home: Path) -> Budget | None:
-    """The site's policy ``privacy_budget`` = {"epsilon", "delta"}: what its patients may pay over all runs.
-
-    None when the policy has none. Raises SiteHomeError for one that cannot be used; it is never "no limit".
-    """
-    try:
-        policy = json.loads((home / "site.json").read_text(encoding="utf-8")).get("policy", {})
-        found = policy.get("privacy_budget")
-        if found is None:
-            return None
-        budget = Budget(float(found["epsilon"]), float(found["delta"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SiteHomeError(_BAD_BUDGET) from error
-    if not (0 < budget.epsilon < math.inf and 0 < budget.delta < 1):
-        raise SiteHomeError(_BAD_BUDGET)
-    return budget
 
 
 def read_pins(home: Path) -> dict[str, str] | None:

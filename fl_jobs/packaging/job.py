@@ -11,7 +11,7 @@ from fl_jobs.errors import SpecError
 from fl_jobs.packaging.manifest import JobManifest, file_digests
 from fl_jobs.packaging.spec import NAME_PATTERN, RunSpec
 
-APP = "app"
+SERVER_APP, SITE_APP = "app_server", "app_site"
 SPEC_FILE = "run_spec.json"
 _NOTHING_ELSE: dict[str, Any] = {"components": [], "task_data_filters": [], "task_result_filters": []}
 _RUN_ID = re.compile(r"[0-9a-f-]{8,36}")
@@ -39,12 +39,14 @@ def write_job(
     course = {"epoch": epoch, "start_round": start_round, "sites": list(sites)}
     waiting = {"task_timeout_s": task_timeout_s, "grace_s": grace_s}
     shutil.rmtree(folder, ignore_errors=True)
-    config = folder / APP / "config"
-    config.mkdir(parents=True)
-    _write(folder / "meta.json", _meta(spec, sites, {**ids, "epoch": epoch, "asked_by": asked_by}))
-    _write(config / "config_fed_server.json", _server_config({**ids, **course, **waiting}))
-    _write(config / "config_fed_client.json", _client_config({**ids, "epoch": epoch}))
-    (config / SPEC_FILE).write_bytes(spec.canonical())
+    server, site = (folder / app / "config" for app in (SERVER_APP, SITE_APP))
+    for config in (server, site):
+        config.mkdir(parents=True)
+        (config / SPEC_FILE).write_bytes(spec.canonical())
+    meta = _meta(spec, sites, {**ids, "epoch": epoch, "asked_by": asked_by})
+    (folder / "meta.json").write_bytes(_rendered(meta))
+    (server / "config_fed_server.json").write_bytes(_rendered(_server_config({**ids, **course, **waiting})))
+    (site / "config_fed_client.json").write_bytes(client_config_bytes(epoch=epoch, **ids))
     return JobManifest(
         run_id=run_id,
         run_digest=spec.digest(),
@@ -72,7 +74,8 @@ def _meta(spec: RunSpec, sites: Sequence[str], facts: dict[str, Any]) -> dict[st
         "name": f"{spec.study.slug}-{facts['run_id'][:8]}",
         "resource_spec": {},
         "min_clients": spec.min_sites,
-        "deploy_map": {APP: ["server", *sites]},
+        # a site gets the two files it runs and nothing else; it compares them with what it approved
+        "deploy_map": {SERVER_APP: ["server"], SITE_APP: list(sites)},
         "scope": "consilium",  # a site without our privacy.json has no such scope and refuses the job
         "custom_props": facts,
     }
@@ -91,9 +94,12 @@ def _server_config(arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _client_config(arguments: dict[str, Any]) -> dict[str, Any]:
+def client_config_bytes(*, run_id: str, run_digest: str, epoch: int) -> bytes:
+    """``config_fed_client.json`` of a run's job: these three facts are all that varies in it."""
+    arguments = {"run_id": run_id, "run_digest": run_digest, "epoch": epoch}
     executor = {"path": "fl_jobs.flare.executor.ConsiliumExecutor", "args": arguments}
-    return {"format_version": 2, "executors": [{"tasks": ["*"], "executor": executor}], **_NOTHING_ELSE}
+    executors = [{"tasks": ["*"], "executor": executor}]
+    return _rendered({"format_version": 2, "executors": executors, **_NOTHING_ELSE})
 
 
 def _check(spec: RunSpec, run_id: str, start_round: int, sites: Sequence[str]) -> None:
@@ -109,5 +115,5 @@ def _check(spec: RunSpec, run_id: str, start_round: int, sites: Sequence[str]) -
         raise SpecError(f"The run has {spec.rounds} rounds; it cannot start at round {start_round}.")
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _rendered(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

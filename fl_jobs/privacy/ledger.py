@@ -41,7 +41,7 @@ class Ledger:
         self, site_home: Path, *, dataset: str, sha256: str, run: str, digest: str, budget: Budget | None
     ) -> None:
         self._path = site_home / FILE
-        self._dataset, self._sha256, self._budget = dataset, sha256, budget
+        self._dataset, self._sha256, self.budget = dataset, sha256, budget
         self._own = {"dataset": dataset, "dataset_sha256": sha256, "run": run, "run_digest": digest}
 
     def check(self, privacy: PrivacySpec, planned: Iterable[Releases]) -> None:
@@ -84,13 +84,13 @@ class Ledger:
             )
 
     def _check_budget(self, entries: list[Entry]) -> None:
-        if self._budget is None:
+        if self.budget is None:
             return
-        total = self._patient_epsilon(entries, self._budget.delta)
-        if total > self._budget.epsilon:
+        total = self._patient_epsilon(entries, self.budget.delta)
+        if total > self.budget.epsilon:
             raise PrivacyBudgetError(
-                f"The site's privacy budget for “{self._dataset}” is ε = {self._budget.epsilon:g} at δ = "
-                f"{self._budget.delta:g} for each patient; with this run {total:.2f} would be spent. "
+                f"The site's privacy budget for “{self._dataset}” is ε = {self.budget.epsilon:g} at δ = "
+                f"{self.budget.delta:g} for each patient; with this run {total:.2f} would be spent. "
                 "Lower the run's rounds or raise its noise, or ask the site's operator."
             )
 

@@ -63,6 +63,13 @@ class SiteSession:
         self._initial_sha256 = initial_sha256(spec, self.weights)
         self.privacy = None if privacy is None else SitePrivacy(self, privacy, budget)
 
+    def keep_to(self, *, share_site_metrics: bool, budget: Budget | None) -> None:
+        """Go on under the site's policy as it is now. Raises SpecError when it permits this run no more."""
+        check_budget_is_kept(self.spec, budget)
+        self.share_site_metrics = share_site_metrics and self.privacy is None
+        if self.privacy is not None:
+            self.privacy.ledger.budget = budget
+
     def execute(self, order: TaskOrder) -> Contribution:
         """Do one task. Raises DataError, SharedStateError, ModelFileError or FLJobError with a sentence."""
         try:

@@ -165,7 +165,10 @@ OUTBOX_HANDLERS = {  # name: (function, queue)
     "registry.collect_run": ("platform_web.registry.tasks.collect_run", "flare"),
 }
 # What higher apps answer for lower ones, by name so that nothing below imports up.
-HEARTBEAT_PROVIDERS = {"serve": "platform_web.registry.selectors.serve_orders"}  # (site) -> list[dict]
+HEARTBEAT_PROVIDERS = {  # (site) -> list[dict]
+    "serve": "platform_web.registry.selectors.serve_orders",
+    "requests": "platform_web.training.requests.pending_requests",
+}
 ARTIFACT_POLICY = "platform_web.registry.selectors.site_may_read"  # (site, sha256) -> bool
 
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = env.read_broker(os.environ, CONSILIUM_HOME)

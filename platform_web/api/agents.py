@@ -2,9 +2,11 @@
 
 import re
 from typing import Annotated, Any
+from uuid import UUID
 
+from cryptography import x509
 from django.conf import settings
-from django.http import FileResponse, HttpRequest, HttpResponseBase, JsonResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
@@ -13,9 +15,14 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from fl_jobs.packaging.spec import NAME_PATTERN
 from platform_web.api.door import authenticate, endpoint, parse, read_body
 from platform_web.api.problems import problem
-from platform_web.federation import authority, places, services
+from platform_web.federation import authority, places, selectors, services
 from platform_web.federation.heartbeat import Heartbeat
 from platform_web.federation.models import Site
+from platform_web.training import requests
+from platform_web.training import services as training
+from site_kits.decisions import MAX_STATEMENT_BYTES, verify_decision
+from site_kits.errors import SignatureError
+from site_kits.signing import read_headers
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -59,6 +66,40 @@ def heartbeat(request: HttpRequest) -> HttpResponseBase:
     for name, provider in settings.HEARTBEAT_PROVIDERS.items():
         answer[name] = import_string(provider)(site)
     return JsonResponse(answer)
+
+
+class DecisionBody(BaseModel):
+    """The body of ``POST /agent/v1/requests/<run>/decision``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    statement: Annotated[str, StringConstraints(max_length=MAX_STATEMENT_BYTES)]
+    signature: Annotated[str, StringConstraints(max_length=1024)]
+
+
+@endpoint("GET")
+def run_request(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """What a site is asked to approve; for sites that are not asked it does not exist."""
+    site = authenticate(request, read_body(request))
+    asked = requests.request_for(site, str(run_id))
+    if asked is None:
+        return problem(404, "not_found", _("This site is not asked about such a run."))
+    return HttpResponse(asked.model_dump_json(), content_type="application/json")
+
+
+@endpoint("POST")
+def decision(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """A site's signed decision; the signed text itself is kept as evidence."""
+    raw = read_body(request)
+    site = authenticate(request, raw)
+    body = parse(DecisionBody, raw)
+    serial = read_headers(request.headers).serial
+    certificate = x509.load_pem_x509_certificate(selectors.certificate_of(site.name, serial).pem.encode())
+    statement = verify_decision(certificate, body.statement, body.signature)
+    if statement.run_id != str(run_id):
+        raise SignatureError(_("The decision is about another run than the one it was sent to."))
+    row = training.record_decision(site=site, statement=statement, signature=body.signature, serial=serial)
+    return JsonResponse({"state": row.state})
 
 
 @endpoint("GET")

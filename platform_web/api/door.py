@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography import x509
 from django.core.exceptions import RequestDataTooBig
@@ -42,7 +42,7 @@ def endpoint(method: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @csrf_exempt  # machines bring a signature, not a cookie
         @wraps(view)
-        def guarded(request: HttpRequest, **kwargs: str) -> HttpResponseBase:
+        def guarded(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
             if request.method != method:
                 response = problem(405, "wrong_method", _("Use %(method)s.") % {"method": method})
                 response["Allow"] = method

@@ -65,6 +65,14 @@ class ServingReport(_Report):
     detail: Sentence = ""
 
 
+class RefusalReport(_Report):
+    """A job that the site's own gate stopped; the sentence names no patient and no path."""
+
+    run: Short = ""
+    at: Short = ""
+    sentence: Sentence = ""
+
+
 class Heartbeat(_Report):
     """The body of ``POST /agent/v1/heartbeat``."""
 
@@ -78,3 +86,4 @@ class Heartbeat(_Report):
     datasets: Annotated[list[DatasetReport], Field(max_length=50)] = []
     certificate_days_left: float | None = None
     serving: Annotated[list[ServingReport], Field(max_length=200)] = []
+    refusals: Annotated[list[RefusalReport], Field(max_length=50)] = []

@@ -30,6 +30,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "run": run,
         "study": run.study,
         "waiting": training.waiting_for(run, request.user),
+        "approvals": training.approval_rows(run, request.user),
         "rows": selectors.benefit_rows(run, request.user),
         "cohort": selectors.cohort_cells(run),
         "receipt": receipt_of(run, request.user),
@@ -76,6 +77,10 @@ def run_data(request: HttpRequest, run_id: str) -> JsonResponse:
                 {"site": row["site"].name, "online": row["online"], "missing": row["missing"]}
                 for row in training.waiting_for(found, request.user)
             ],
+            "approvals": {
+                row["approval"].site.name: row["approval"].state
+                for row in training.approval_rows(found, request.user)
+            },
             "versions": selectors.version_rows(found, request.user),
         }
     )

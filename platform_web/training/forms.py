@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 from pydantic import ValidationError
 
+from compliance.policy import PolicyError, parse_policy
 from fl_jobs.packaging.spec import NAME_PATTERN, TaskSpec
 
 KINDS = [("tabular", _("Table (CSV)")), ("image", _("Images")), ("text", _("Texts"))]
@@ -87,6 +88,22 @@ class StudyForm(forms.Form):
         required=False,
         help_text=_("Toy or small-pixel data: every page says that its models are not for patients."),
     )
+
+    policy = forms.CharField(
+        label=_("Policy"),
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
+        help_text=_("What every run of the study must keep to, as TOML; it can only tighten the sites' own."),
+    )
+
+    def clean_policy(self) -> str:
+        text = str(self.cleaned_data["policy"])
+        try:
+            parse_policy(text.encode())
+        except PolicyError as error:
+            raise forms.ValidationError(str(error)) from error
+        return text
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

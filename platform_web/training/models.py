@@ -33,6 +33,7 @@ class Study(models.Model):
     dataset = models.CharField(max_length=63)
     task = models.JSONField()
     teaching = models.BooleanField(default=False)
+    policy = models.TextField(max_length=20_000, blank=True, default="")  # TOML; tightens the sites' own
     created = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
 
@@ -61,6 +62,7 @@ class Run(models.Model):
 
     class State(models.TextChoices):
         PREPARING = "PREPARING", _("Preparing")
+        APPROVING = "APPROVING", _("Waiting for approval")
         SUBMITTED = "SUBMITTED", _("Waiting for the sites")
         RUNNING = "RUNNING", _("Training")
         RESUMING = "RESUMING", _("Waiting to go on")
@@ -70,7 +72,7 @@ class Run(models.Model):
         FAILED = "FAILED", _("Failed")
         STOPPED = "STOPPED", _("Stopped")
 
-    FOLLOWED = (State.SUBMITTED, State.RUNNING, State.RESUMING, State.STOPPING)
+    FOLLOWED = (State.APPROVING, State.SUBMITTED, State.RUNNING, State.RESUMING, State.STOPPING)
     FINAL = (State.COMPLETED, State.FAILED, State.STOPPED)
     site_path: ClassVar[str] = "sites"
 
@@ -119,7 +121,7 @@ class Run(models.Model):
             models.Index(
                 fields=["next_poll_at"],
                 name="training_run_due",
-                condition=models.Q(state__in=["SUBMITTED", "RUNNING", "RESUMING", "STOPPING"]),
+                condition=models.Q(state__in=["APPROVING", "SUBMITTED", "RUNNING", "RESUMING", "STOPPING"]),
             )
         ]
 
@@ -144,6 +146,12 @@ class Run(models.Model):
         asked = self.analysis
         return AnalysisSpec() if asked is None else AnalysisSpec.model_validate_json(canonical_json(asked))
 
+    def working_sites(self) -> models.QuerySet[Site]:
+        """The sites that approved this run and are not suspended: only they get its jobs."""
+        approved = RunApproval.objects.filter(run=self, state=RunApproval.State.APPROVED)
+        active = self.sites.exclude(status=Site.Status.SUSPENDED)
+        return active.filter(pk__in=approved.values("site_id")).order_by("name")
+
     def next_round(self) -> int:
         """The round after the last one committed in our rows; the server's journal may know more."""
         last: int | None = self.committed_rounds.aggregate(last=models.Max("number"))["last"]
@@ -161,6 +169,44 @@ class Run(models.Model):
         if spec.digest() != self.run_digest:
             raise RunStateError(changed)
         return spec
+
+
+class RunApproval(models.Model):
+    """A site's word on a run: what the portal shows, and the signed statement that proves it."""
+
+    class State(models.TextChoices):
+        WAITING = "WAITING", _("not decided yet")
+        APPROVED = "APPROVED", _("approved")
+        REFUSED = "REFUSED", _("refused")
+
+    class By(models.TextChoices):
+        RULE = "rule", _("by the site's policy")
+        PERSON = "person", _("by a person at the site")
+
+    site_path: ClassVar[str] = "site"
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="approvals")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING)
+    by = models.CharField(max_length=6, choices=By.choices, blank=True, default="")
+    reason = models.TextField(blank=True, default="")
+    policy_digest = models.CharField(max_length=64, blank=True, default="")
+    decided_at = models.CharField(max_length=40, blank=True, default="")  # by the site's clock, as signed
+    received = models.DateTimeField(null=True, blank=True)
+    statement = models.TextField(blank=True, default="")  # the evidence: signed text, signature, whose key
+    signature = models.TextField(blank=True, default="")
+    serial = models.CharField(max_length=40, blank=True, default="")
+
+    objects = ScopedManager()
+
+    class Meta:
+        ordering = ["site__name"]
+        verbose_name = _("approval")
+        verbose_name_plural = _("approvals")
+        constraints = [models.UniqueConstraint(fields=["run", "site"], name="training_approval_once")]
+
+    def __str__(self) -> str:
+        return f"{self.run} · {self.site}"
 
 
 class RunJob(models.Model):

@@ -11,7 +11,7 @@ from fl_jobs import catalog
 from fl_jobs.messages import SYSTEM
 from platform_web.accounts.scope import AnyUser
 from platform_web.federation.models import Dataset, Site
-from platform_web.training.models import Round, Run, SiteRound, Study
+from platform_web.training.models import Round, Run, RunApproval, SiteRound, Study
 
 
 class TemplateRow(TypedDict):
@@ -86,6 +86,17 @@ def job_rows(run: Run) -> list[dict[str, Any]]:
         {"epoch": job.epoch, "start_round": job.start_round, "job_id": job.job_id, "code": job.code}
         for job in run.jobs.order_by("epoch")
     ]
+
+
+def approval_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
+    """Each asked site's decision, and what its own gate last stopped of this run."""
+    rows = RunApproval.objects.for_user(user).filter(run=run).select_related("site").order_by("site__name")
+    return [{"approval": row, "stopped": _stopped(row.site, run)} for row in rows]
+
+
+def _stopped(site: Site, run: Run) -> str:
+    told = (site.heartbeat or {}).get("refusals") or []
+    return next((each["sentence"] for each in reversed(told) if each.get("run") == str(run.pk)), "")
 
 
 def waiting_for(run: Run, user: AnyUser) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from platform_web.training import interruptions, services
 from platform_web.training.errors import JournalError, RunRequestError, RunStateError
 from platform_web.training.models import Run, RunJob
 from platform_web.training.preparing import describe_run
+from platform_web.training.requests import check_policies
 
 log = logging.getLogger(__name__)
 SILENCE = timedelta(seconds=120)  # of a job that has answered before, or of the whole server
@@ -45,6 +46,7 @@ def prepare_run(*, run_id: str) -> None:
         return
     try:
         spec = describe_run(services.draft_spec(run))
+        check_policies(run.study, spec)
     except RunRequestError as error:
         services.fail_run(run_id=run_id, sentence=str(error))
     else:
@@ -154,7 +156,9 @@ def _watch_server(run_id: str) -> None:
 def follow(run_id: str, flare: Flare) -> None:
     """Copy new journal lines into rows and act on what has become of the NVFlare job."""
     run = Run.objects.get(pk=run_id)
-    if run.state == Run.State.RESUMING:
+    if run.state == Run.State.APPROVING:
+        services.settle_approvals(run_id=run_id)
+    elif run.state == Run.State.RESUMING:
         services.resume_run(run_id=run_id, moment=now())
     elif run.state == Run.State.STOPPING:
         _abort(run.nvflare_job_id, flare)

@@ -50,6 +50,7 @@ def add_study(request: HttpRequest) -> HttpResponse:
                 dataset=values["dataset"],
                 task=values["task"],
                 teaching=values["teaching"],
+                policy=values["policy"],
             )
         except TrainingError as error:
             form.add_error(None, str(error))
@@ -149,4 +150,17 @@ def stop_run(request: HttpRequest, run_id: str) -> HttpResponse:
         messages.error(request, str(error))
     else:
         messages.success(request, _("The run is being stopped. Committed rounds are kept."))
+    return redirect("run", run_id=run.pk)
+
+
+@require_POST
+@role_required(Role.DATA_SCIENTIST, Role.ADMINISTRATOR)
+def start_with_approved(request: HttpRequest, run_id: str) -> HttpResponse:
+    run = get_object_or_404(Run.objects.for_user(request.user), pk=run_id)
+    try:
+        services.start_with_approved(run_id=str(run.pk), actor=cast("User", request.user))
+    except TrainingError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("The run starts with the sites that have approved it."))
     return redirect("run", run_id=run.pk)

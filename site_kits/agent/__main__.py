@@ -8,7 +8,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from fl_jobs.errors import DataError
-from site_kits.agent import peers, preflight
+from site_kits.agent import approval_commands, peers, preflight
 from site_kits.agent.datasets import data_folders, describe, register_folder, said
 from site_kits.agent.doctor import command as doctor
 from site_kits.agent.passphrase import new_passphrase
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help=_("how the site is doing")).set_defaults(command=_status)
     doctor.add_command(commands)
     peers.add_commands(commands)
+    approval_commands.add_commands(commands)
     return parser
 
 

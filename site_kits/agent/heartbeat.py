@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from site_kits.agent.approvals import Approvals, refusals_to_report
 from site_kits.agent.children import Child
 from site_kits.agent.datasets import registered_cards
 from site_kits.agent.enrolment import Identity
@@ -58,6 +59,7 @@ class Heartbeat(threading.Thread):
         super().__init__(name="heartbeat", daemon=True)
         self._home, self._identity, self._door, self._board = home, identity, door, board
         self._children, self._stop_event = children, stop
+        self._approvals = Approvals(home, identity, door, self._news)
         self._fixed = {
             "agent_version": installed("consilium"),
             "python": platform.python_version(),
@@ -112,6 +114,7 @@ class Heartbeat(threading.Thread):
         self._news("portal", None)
         self._watch_clock(_clock_difference(answer.get("server_time")))
         self._keep(answer)
+        self._approvals.take(answer.get("requests"))
         self._board.put(portal={"last_heartbeat": utc_now(), "url": self._door.url})
         return True
 
@@ -126,6 +129,7 @@ class Heartbeat(threading.Thread):
             "datasets": registered_cards(self._home),
             "certificate_days_left": int(self._identity.days_left),
             "serving": models or [],
+            "refusals": refusals_to_report(self._home),
         }
 
     def _ask_inference(self, inference: Child) -> list[dict[str, Any]] | None:

@@ -15,7 +15,11 @@ from urllib.parse import urlsplit
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from pydantic import ValidationError
 
+from fl_jobs.approval import RunRequest
+from fl_jobs.approval.records import MAX_REQUEST_BYTES
+from site_kits.decisions import DecisionStatement, sign_decision
 from site_kits.errors import AgentError
 from site_kits.signing import sign_request
 from site_kits.site_home import sync_folder
@@ -91,6 +95,39 @@ class PortalDoor:
             response = self._client.post(self.url + path, content=body, headers=headers)
         return self._answer(response)
 
+    def fetch_request(self, signer: "Signer", run_id: str) -> RunRequest:
+        """GET what the site is asked about a run. Raises AgentError for one of another version."""
+        path = f"/agent/v1/requests/{run_id}"
+        headers = signer.headers("GET", path, b"") | {"Accept-Encoding": "identity"}
+        with self._spoken(), self._client.stream("GET", self.url + path, headers=headers) as response:
+            content = b""
+            for piece in response.iter_bytes(1 << 20):
+                content += piece
+                if len(content) > MAX_REQUEST_BYTES:
+                    raise AgentError(
+                        _("The request of run {run} is too large; it was thrown away.").format(run=run_id[:8])
+                    )
+        if not response.is_success:
+            self._answered(response, content)
+        try:
+            return RunRequest.model_validate_json(content)
+        except ValidationError as exc:
+            raise AgentError(
+                _(
+                    "The request of run {run} is not of this version, or its digest is not that of its "
+                    "specification. Nothing was decided; update this site's software."
+                ).format(run=run_id[:8])
+            ) from exc
+
+    def send_decision(self, signer: "Signer", statement: DecisionStatement) -> dict[str, Any]:
+        """POST the site's signed decision; the portal keeps it as evidence."""
+        body = json.dumps(signer.sign_decision(statement), ensure_ascii=False).encode()
+        path = f"/agent/v1/requests/{statement.run_id}/decision"
+        headers = signer.headers("POST", path, body) | {"Content-Type": "application/json"}
+        with self._spoken():
+            response = self._client.post(self.url + path, content=body, headers=headers)
+        return self._answer(response)
+
     def fetch_artifact(
         self, signer: "Signer", digest: str, target: Path, *, limit_bytes: int = MAX_ARTIFACT_BYTES
     ) -> None:
@@ -145,9 +182,12 @@ class PortalDoor:
         self.clock_difference_s = time.time() - there
 
     def _answer(self, response: httpx.Response) -> dict[str, Any]:
+        return self._answered(response, response.content)
+
+    def _answered(self, response: httpx.Response, content: bytes) -> dict[str, Any]:
         self._note_clock(response)
         try:
-            answer = json.loads(response.content[:_MAX_ANSWER_BYTES])
+            answer = json.loads(content[:_MAX_ANSWER_BYTES])
         except ValueError:
             answer = {}
         if not isinstance(answer, dict):
@@ -188,6 +228,10 @@ class Signer:
 
     def __init__(self, key: RSAPrivateKey, site: str, serial: str) -> None:
         self._key, self._site, self._serial = key, site, serial
+
+    def sign_decision(self, statement: DecisionStatement) -> dict[str, str]:
+        """The body that carries a decision with its signature."""
+        return sign_decision(self._key, statement)
 
     def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
         """The X-Consilium headers of one request."""

@@ -18,6 +18,7 @@ from site_kits.agent.enrolment import Identity, enrol, stored_identity
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.passphrase import has_passphrase, new_passphrase
 from site_kits.agent.places import console_port, inference_place
+from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import CHILDREN, ChildRecord, HomeLock, end_marked
 from site_kits.agent.status import StatusBoard
@@ -52,6 +53,10 @@ class Agent:
         preflight.check_python()
         preflight.check_disk(self.home)
         with HomeLock(self.home):
+            if write_missing_policy(self.home, manifest.policy):
+                log.info(
+                    _("policy.toml was written: each run asks for your approval. Change it as you need.")
+                )
             self._examine()
             orphans = self._record.end_orphans(self.home)
             if orphans:

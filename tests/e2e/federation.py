@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from fl_jobs.packaging.job import write_job
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.provisioning import ca, flare_kit
+from tests.approvals import STANDING, approve, write_policy
 
 REGISTERED = "Successfully registered client:"
 SERVER_UP = "Server started"
@@ -110,8 +111,9 @@ class Federation:
         home = self.site_home(name)
         flare = home / "flare"
         flare_kit.write_site_kit_files(flare, self.facts, name, "test", self.root_pem)
-        site_json = {"version": 1, "site": name, "policy": {"share_site_metrics": share_site_metrics}}
-        (home / "site.json").write_text(json.dumps(site_json))
+        (home / "site.json").write_text(json.dumps({"version": 1, "site": name}))
+        shared = f"[output]\nshare_site_metrics = {str(share_site_metrics).lower()}\n"
+        write_policy(home, STANDING + shared)
         key_pem, csr_pem = make_request(name)
         certificate = ca.sign_site_csr(self.ca_key, self.ca_cert, csr_pem, site=name, organisation="test")
         key_file = flare / "startup" / "client.key"
@@ -292,9 +294,15 @@ def submit(
     run_id: str = "",
     epoch: int = 1,
     start_round: int = 1,
+    asked: bool = True,
 ) -> Run:
-    """Write the job of a run and submit it with the identity of ``session``."""
+    """Write the job of a run and submit it with the identity of ``session``.
+
+    The sites are asked before, as their agents would be; with ``asked`` False nobody asks them.
+    """
     run_id = run_id or str(uuid.uuid4())
+    for site in sites if asked else ():
+        approve(federation.site_home(site), spec, run_id)
     folder = federation.root / "jobs" / f"{run_id}-{epoch}"
     write_job(folder, spec, run_id=run_id, epoch=epoch, start_round=start_round, sites=sites, asked_by="test")
     return Run(federation, session, run_id, session.submit_job(str(folder), submit_token=f"{run_id}-{epoch}"))

@@ -9,6 +9,7 @@ from fl_jobs.flare.journal import JOURNAL
 from fl_jobs.privacy.accountant import epsilon
 from fl_jobs.privacy.ledger import FILE
 from fl_jobs.privacy.rules import planned_releases
+from tests.approvals import STANDING, write_policy
 from tests.e2e.cytology import write_site_data
 from tests.e2e.federation import Federation, admin_session, submit
 from tests.e2e.private_cytology import private_spec
@@ -54,9 +55,8 @@ def test_a_private_run_is_charged_at_each_site_and_a_budget_stops_the_next(feder
             counts = [charged(federation, name) for name in SITES]
             assert counts == [{first.run_id: sum(each.count for each in planned)}] * 3
 
-            path = federation.site_home("hospital-b") / "site.json"
-            policy = {"privacy_budget": {"epsilon": 1.2 * epsilon(planned, 1e-5), "delta": 1e-5}}
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"policy": policy}))
+            budget = f"[privacy]\nepsilon = {1.2 * epsilon(planned, 1e-5)}\ndelta = 1e-5\n"
+            write_policy(federation.site_home("hospital-b"), STANDING + budget)
             second = submit(federation, session, spec.model_copy(update={"seed": 8}), SITES)
             second.wait_for_end(timeout_s=150)
             lines = (second.folder / JOURNAL).read_text(encoding="utf-8")

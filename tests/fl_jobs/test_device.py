@@ -22,6 +22,7 @@ from fl_jobs.server_session import ServerSession
 from fl_jobs.site_session import SiteSession
 from fl_jobs.tensor_files import read_tensors
 from fl_jobs.training import Cases, train_phase
+from tests.approvals import approve, deploy
 from tests.fl_jobs.elsewhere import ELSEWHERE, apart
 from tests.fl_jobs.model_cases import inputs, make_run, make_task
 from tests.fl_jobs.recording import NAMES, Recording, make_homes, spec_of
@@ -69,18 +70,18 @@ def test_gpus_are_numbered_as_nvidia_smi_numbers_them(two_gpus, monkeypatch):
 @pytest.fixture
 def executor(tmp_path, monkeypatch):
     spec, home = spec_of("fedavg"), tabular_home(tmp_path)
-    (home / "site.json").write_text("{}")
     monkeypatch.setattr(door, "exit_with_parent", lambda: None)
     monkeypatch.setattr(door, "find_site_home", lambda: home)
-    monkeypatch.setattr(door, "read_spec", lambda folder, digest: spec)
-    return door.ConsiliumExecutor("run", spec.digest(), 1)
+    run_id = approve(home, spec)
+    deploy(home / "app", spec, run_id)
+    return door.ConsiliumExecutor(run_id, spec.digest(), 1)
 
 
 def start(executor):
     context = MagicMock(FLContext)
     context.get_identity_name.return_value = "a"
     context.get_peer_context.return_value = None
-    context.get_engine().get_workspace().get_app_config_dir.return_value = "app"
+    context.get_engine().get_workspace().get_app_dir.return_value = str(door.find_site_home() / "app")
     executor.handle_event(EventType.START_RUN, context)
 
 

@@ -1,6 +1,6 @@
 """The site's gate: everything that was not declared stays at the site."""
 
-import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +8,8 @@ import pytest
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 
+from fl_jobs.approval.egress import read_lines
+from fl_jobs.approval.refusals import read_refusals
 from fl_jobs.errors import FLJobError, SharedStateError
 from fl_jobs.flare import wire
 from fl_jobs.flare.outgoing import check_outgoing
@@ -16,6 +18,9 @@ from fl_jobs.masking.plans import vector_sizes
 from fl_jobs.messages import SUM_NAMES, Contribution, MaskedContribution, TaskOrder
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
 from secure_agg.messages import Reveal, Upload
+from site_kits.agent.requests import decide
+from site_kits.site_home import SiteHome
+from tests.approvals import STANDING, approve, approved_by_person, deploy, write_policy
 
 SPEC = RunSpec(
     study=StudySpec(
@@ -130,13 +135,25 @@ def test_the_final_report_of_a_private_site_has_digests_and_no_cells():
         check({}, "finish", site={"finish": report | {"rows_of_patients": []}})
 
 
+KEEPS = STANDING + "[output]\nshare_site_metrics = false\n"
+
+
+def place(home, spec):
+    """The approved run and its job."""
+    shutil.rmtree(home / "app", ignore_errors=True)
+    run_id = approve(home, spec)
+    deploy(home / "app", spec, run_id)
+    return run_id
+
+
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A site's home, a deployed job's config folder, and the NVFlare context of a train task."""
+    """A site's home with an approved run, its deployed job, and the NVFlare context of a train task."""
     monkeypatch.setenv("CONSILIUM_SITE_HOME", str(tmp_path))
-    (tmp_path / "site.json").write_text(json.dumps({"policy": {"share_site_metrics": False}}))
-    (tmp_path / "run_spec.json").write_bytes(SPEC.canonical())
-    workspace = SimpleNamespace(get_app_config_dir=lambda _job: str(tmp_path))
+    (tmp_path / "site.json").write_text("{}")
+    write_policy(tmp_path, KEEPS)
+    place(tmp_path, SPEC)
+    workspace = SimpleNamespace(get_app_dir=lambda _job: str(tmp_path / "app"))
     context = SimpleNamespace(
         get_job_id=lambda: "job",
         get_engine=lambda: SimpleNamespace(get_workspace=lambda: workspace),
@@ -160,24 +177,80 @@ def test_the_filter_passes_two_keys_and_no_header_of_the_executors_making(site):
     assert passed.get_header("smuggled") is None
 
 
-def test_the_filter_reads_the_policy_from_the_site_and_not_from_the_job(site):
-    cells = {"trained": {"global": {"train_loss": 0.4}}}
+CELLS = {"trained": {"global": {"train_loss": 0.4}}}
+
+
+def test_a_policy_that_is_tightened_counts_at_once_and_a_looser_one_only_for_new_runs(site):
     with pytest.raises(SharedStateError, match="policy keeps"):
-        SharedTensorFilter().process(result(cells), site.context)
-    (site.home / "site.json").write_text(json.dumps({"policy": {"share_site_metrics": True}}))
-    SharedTensorFilter().process(result(cells), site.context)
-
-
-def test_an_unreadable_policy_keeps_the_metrics(site):
-    (site.home / "site.json").write_text("not json")
+        SharedTensorFilter().process(result(CELLS), site.context)
+    write_policy(site.home)
     with pytest.raises(SharedStateError, match="policy keeps"):
-        SharedTensorFilter().process(result({"trained": {}}), site.context)
+        SharedTensorFilter().process(result(CELLS), site.context)
+    place(site.home, SPEC)
+    SharedTensorFilter().process(result(CELLS), site.context)
+    write_policy(site.home, KEEPS)
+    with pytest.raises(SharedStateError, match="policy keeps"):
+        SharedTensorFilter().process(result(CELLS), site.context)
 
 
-def test_a_result_of_another_run_than_the_one_on_disk_stays(site):
-    (site.home / "run_spec.json").write_bytes(SPEC.model_copy(update={"rounds": 9}).canonical())
-    with pytest.raises(FLJobError, match="not the one that was approved"):
+def refused(site) -> str:
+    """The sentence in place of a result that would have passed."""
+    reply = SharedTensorFilter().process(result(), site.context)
+    assert wire.TENSORS_KEY not in reply
+    assert read_refusals(site.home)[-1]["sentence"] == reply[wire.ERROR_KEY]
+    return reply[wire.ERROR_KEY]
+
+
+def test_with_a_typo_in_the_policy_nothing_leaves(site):
+    write_policy(site.home, STANDING + "[output]\nmax_round = 3\n")
+    assert "output.max_round is no setting" in refused(site)
+    (site.home / "policy.toml").unlink()
+    assert "policy.toml is missing" in refused(site)
+
+
+def test_a_rule_that_is_taken_back_takes_its_approvals_back_and_no_persons(site):
+    run_id = place(site.home, SPEC)
+    write_policy(site.home, KEEPS.replace("standing", "ask"))
+    assert "approval.mode" in refused(site)
+    approved_by_person(site.home, SPEC, run_id)
+    SharedTensorFilter().process(result(), site.context)
+    write_policy(site.home, '[algorithms]\ndeny = ["dbe"]\n')
+    assert "algorithms" in refused(site)
+
+
+def test_a_withdrawn_approval_stops_the_next_result(site):
+    run_id = place(site.home, SPEC)
+    decide(SiteHome(site.home), run_id, False, "The board objects.", "olaf")
+    assert "has refused" in refused(site)
+
+
+def test_what_leaves_is_metered(site):
+    SharedTensorFilter().process(result(), site.context)
+    (line,) = read_lines(site.home)
+    assert (line.task, line.round, line.tensors, line.number_bytes) == ("train", 1, ("global/w",), 24)
+    with pytest.raises(SharedStateError):
+        SharedTensorFilter().process(result(CELLS), site.context)
+    assert len(list(read_lines(site.home))) == 1
+
+
+def test_a_meter_that_cannot_be_written_keeps_the_result(site):
+    (site.home / "egress").write_text("in the way")
+    with pytest.raises(OSError, match="egress"):
         SharedTensorFilter().process(result(), site.context)
+
+
+def test_a_job_that_was_changed_after_its_start_sends_nothing(site):
+    config = site.home / "app" / "config"
+    (config / "run_spec.json").write_bytes(SPEC.model_copy(update={"rounds": 9}).canonical())
+    assert "run_spec.json of the job is not" in refused(site)
+
+
+@pytest.mark.parametrize("changed", [{"round": 10**400}, {"round": 99}, {"phase": "patient 7"}])
+def test_no_bits_ride_in_integers_or_words(changed):
+    with pytest.raises(SharedStateError):
+        check_outgoing(text() | changed, W, SPEC, "train", share_site_metrics=False)
+    with pytest.raises(SharedStateError):
+        check(W, sums={"global": {"train_loss": 10**400}})
 
 
 def test_without_a_site_home_nothing_leaves(site, monkeypatch):
@@ -208,7 +281,7 @@ MASKED = SPEC.model_copy(update={"policy": PolicySpec(secure_aggregation=True), 
 
 @pytest.fixture
 def masked_site(site):
-    (site.home / "run_spec.json").write_bytes(MASKED.canonical())
+    place(site.home, MASKED)
     return site
 
 

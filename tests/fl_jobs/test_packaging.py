@@ -44,16 +44,17 @@ def test_a_job_carries_configuration_and_no_code(tmp_path, spec):
     manifest = write(tmp_path / "job", spec)
     assert set(manifest.files) == {
         "meta.json",
-        "app/config/config_fed_server.json",
-        "app/config/config_fed_client.json",
-        "app/config/run_spec.json",
+        "app_server/config/config_fed_server.json",
+        "app_server/config/run_spec.json",
+        "app_site/config/config_fed_client.json",
+        "app_site/config/run_spec.json",
     }
 
 
 def test_every_class_of_a_job_is_on_the_allow_list(tmp_path, spec):
     write(tmp_path / "job", spec)
-    for side in ("server", "client"):
-        text = (tmp_path / "job" / "app" / "config" / f"config_fed_{side}.json").read_text()
+    for app, side in (("app_server", "server"), ("app_site", "client")):
+        text = (tmp_path / "job" / app / "config" / f"config_fed_{side}.json").read_text()
         paths = [line.split('"')[3] for line in text.splitlines() if '"path":' in line]
         assert paths
         assert all(path.startswith(tuple(CLASS_ALLOW_LIST)) for path in paths)
@@ -62,7 +63,7 @@ def test_every_class_of_a_job_is_on_the_allow_list(tmp_path, spec):
 def test_only_the_named_sites_get_the_job(tmp_path, spec):
     write(tmp_path / "job", spec)
     meta = json.loads((tmp_path / "job" / "meta.json").read_text())
-    assert meta["deploy_map"] == {"app": ["server", *SITES]}
+    assert meta["deploy_map"] == {"app_server": ["server"], "app_site": list(SITES)}
     assert meta["min_clients"] == spec.min_sites
     assert meta["scope"] == SCOPE
     assert meta["custom_props"]["asked_by"] == "ann"
@@ -76,7 +77,7 @@ def test_a_resumed_run_keeps_its_digest(tmp_path, spec):
 
 def test_the_specification_is_read_back_only_under_its_digest(tmp_path, spec):
     write(tmp_path / "job", spec)
-    config = tmp_path / "job" / "app" / "config"
+    config = tmp_path / "job" / "app_site" / "config"
     assert read_spec(config, spec.digest()) == spec
     changed = spec.model_copy(update={"rounds": 4})
     (config / "run_spec.json").write_bytes(changed.canonical())
@@ -104,7 +105,7 @@ def test_a_run_that_cannot_be_a_job_writes_nothing(tmp_path, spec, changed, sent
 def test_a_changed_job_is_noticed(tmp_path, spec):
     manifest = write(tmp_path / "job", spec)
     verify_job(tmp_path / "job", manifest)
-    (tmp_path / "job" / "app" / "custom").mkdir()
-    (tmp_path / "job" / "app" / "custom" / "evil.py").write_text("")
+    (tmp_path / "job" / "app_site" / "custom").mkdir()
+    (tmp_path / "job" / "app_site" / "custom" / "evil.py").write_text("")
     with pytest.raises(SpecError, match=r"evil\.py"):
         verify_job(tmp_path / "job", manifest)

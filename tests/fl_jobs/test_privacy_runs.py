@@ -1,7 +1,5 @@
 """Whole runs under differential privacy: what is refused, charged, noised and kept back."""
 
-import json
-
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -9,9 +7,8 @@ from pydantic import ValidationError
 from fl_jobs.aggregation import gather
 from fl_jobs.algorithms.separation import keeps_statistics
 from fl_jobs.catalog import ALGORITHMS, MODELS
-from fl_jobs.errors import DataError, PrivacyBudgetError, SharedStateError, SiteHomeError, SpecError
+from fl_jobs.errors import DataError, PrivacyBudgetError, SharedStateError, SpecError
 from fl_jobs.flare.outgoing import check_outgoing
-from fl_jobs.flare.site_home import privacy_budget
 from fl_jobs.models.build import build_model
 from fl_jobs.packaging.spec import PrivacySpec, RunSpec
 from fl_jobs.privacy.accountant import Releases, epsilon
@@ -158,22 +155,6 @@ def test_a_site_with_a_budget_takes_no_part_in_runs_without_privacy(tmp_path):
     open_site(make_spec("local_only"), home, budget=budget)  # nothing leaves: nothing to pay
 
 
-@pytest.mark.parametrize("policy", [{}, {"privacy_budget": None}, {"share_site_metrics": False}])
-def test_without_a_budget_in_its_policy_a_site_has_none(tmp_path, policy):
-    (tmp_path / "site.json").write_text(json.dumps({"policy": policy}))
-    assert privacy_budget(tmp_path) is None
-
-
-def test_the_budget_stands_in_the_sites_policy(tmp_path):
-    path = tmp_path / "site.json"
-    path.write_text(json.dumps({"policy": {"privacy_budget": {"epsilon": 8, "delta": 1e-6}}}))
-    assert privacy_budget(tmp_path) == Budget(8.0, 1e-6)
-    for bad in ({"epsilon": 8}, {"epsilon": "x", "delta": 0.1}, {"epsilon": 0, "delta": 0.1}, 8):
-        path.write_text(json.dumps({"policy": {"privacy_budget": bad}}))
-        with pytest.raises(SiteHomeError, match="Correct it"):
-            privacy_budget(tmp_path)
-
-
 # What leaves
 
 
@@ -203,7 +184,7 @@ def test_under_patient_privacy_no_count_and_no_measurement_leaves(tmp_path, name
 def test_the_gate_keeps_what_a_private_run_withholds():
     spec = private_spec()
     tensors = {wire: np.zeros(t.shape, np.float32) for wire, t in spec.shared().items()}
-    text = {"name": "train", "phase": None, "lanes": {"samples": 1.0, "one": 1.0}}
+    text = {"name": "train", "phase": "train", "round": 1, "lanes": {"samples": 1.0, "one": 1.0}}
     text["metrics"] = {"sums": {}, "site": None, "initial_sha256": "0" * 64}
 
     def check(**changes):

@@ -23,7 +23,7 @@ class FakeFlare:
     def submit(self, folder, token):
         """The same token finds the same job, as in NVFlare; other contents are a conflict."""
         meta = json.loads((folder / "meta.json").read_text())
-        server = json.loads((folder / "app" / "config" / "config_fed_server.json").read_text())
+        server = json.loads((folder / "app_server" / "config" / "config_fed_server.json").read_text())
         job = {**meta, "arguments": server["workflows"][0]["args"]}
         if self.submitted.setdefault(token, job) != job:
             raise FlareRefusedError("The token was used for another job.")

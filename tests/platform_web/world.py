@@ -11,6 +11,7 @@ from platform_web.registry import services as registry
 from platform_web.registry.models import SiteModel
 from platform_web.training import services as training
 from platform_web.training.models import Run
+from site_kits.decisions import DecisionStatement
 from tests.platform_web.finished import ARMS as ARMS
 from tests.platform_web.finished import finish_line, sha
 
@@ -107,6 +108,37 @@ def prepared_run(actor, study, sites, **changes):
     training.record_spec(
         run_id=str(run.pk), spec=training.draft_spec(run).model_copy(update={"tensors": tensors})
     )
+    return approve(run)
+
+
+def asked_run(actor, study, sites, **changes):
+    """A run that has its digest and waits for its sites."""
+    run = training.start_run(actor=actor, study=study, request=request_for(sites, **changes))
+    training.record_spec(run_id=str(run.pk), spec=training.draft_spec(run))
+    return Run.objects.get(pk=run.pk)
+
+
+def statement(run, site, *, approve=True, **more):
+    """What a site's agent signs."""
+    facts = {
+        "site": site.name,
+        "run_id": str(run.pk),
+        "run_digest": run.run_digest,
+        "approve": approve,
+        "by": "rule",
+        "policy_digest": sha("policy"),
+        "decided_at": "2026-12-01T00:00:00.000+00:00",
+        **more,
+    }
+    return DecisionStatement(**facts)
+
+
+def approve(run, sites=None):
+    """Every site (or those named) approves; the run goes on when all have decided."""
+    run.refresh_from_db()
+    for site in sites or run.sites.all():
+        training.record_decision(site=site, statement=statement(run, site), signature="c2ln", serial="1f")
+    training.settle_approvals(run_id=str(run.pk))
     return Run.objects.get(pk=run.pk)
 
 

@@ -262,6 +262,14 @@ def fault_same_image_on_two_sides(site, **_):
     register(folder, site.registered)
 
 
+def fault_policy_with_a_typo(site, **_):
+    (site.root / "policy.toml").write_text("[output]\nmax_round = 3\n")
+
+
+def fault_policy_that_is_a_folder(site, **_):
+    (site.root / "policy.toml").mkdir()
+
+
 def fault_few_cases(site, **_):
     write_data(site, rows=60)
     register(site.data / "cytology", site.registered)
@@ -271,6 +279,7 @@ FAULTS = {
     fault_old_python: "python", fault_old_package: "packages", fault_read_only_folder: "folder_rights",
     fault_full_disk: "disk", fault_little_memory: "memory", fault_few_open_files: "open_files",
     fault_lost_card: "graphics_card", fault_taken_port: "prediction_port", fault_huge_logs: "log_size",
+    fault_policy_with_a_typo: "policy", fault_policy_that_is_a_folder: "policy",
     fault_incomplete_kit: "kit_files", fault_mistyped_policy: "site_json",
     fault_mixed_kits: "root_certificate",
     fault_late_kit: "enrolment", fault_used_token: "enrolment", fault_open_key: "private_key",

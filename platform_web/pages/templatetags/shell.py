@@ -20,6 +20,7 @@ register = template.Library()
 State = Run.State
 RUN_TONES = {
     State.PREPARING: "calm busy",
+    State.APPROVING: "warn busy",
     State.SUBMITTED: "calm busy",
     State.RUNNING: "calm busy",
     State.RESUMING: "warn busy",

@@ -1,6 +1,11 @@
 """Changes to studies, runs and rounds. Each public function is one transaction and one audit entry."""
 
 from platform_web.training import acts as acts
+from platform_web.training.services.approving import (
+    record_decision,
+    settle_approvals,
+    start_with_approved,
+)
 from platform_web.training.services.following import (
     apply_line,
     begin_collection,
@@ -47,12 +52,15 @@ __all__ = [
     "note_server_answers",
     "note_silence",
     "open_study",
+    "record_decision",
     "record_spec",
     "record_stopped",
     "record_submitted",
     "release_run",
     "resume_run",
+    "settle_approvals",
     "start_run",
+    "start_with_approved",
     "stop_run",
     "take_up_failed_work",
 ]

@@ -10,7 +10,6 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from platform_web.audit import services as audit
-from platform_web.federation.models import Site
 from platform_web.outbox.models import Task
 from platform_web.training import interruptions
 from platform_web.training.models import Run, RunJob
@@ -88,7 +87,7 @@ def may_go_on(run: Run, moment: datetime) -> bool:
     Only what NVFlare said after the interruption counts: before it, sites of a dead server look alive.
     """
     begun, reason = run.interrupted_at or moment, run.interruption or {}
-    sites = list(run.sites.exclude(status=Site.Status.SUSPENDED))
+    sites = list(run.working_sites())
     back = {site.name for site in sites if site.is_online(moment) and (site.flare_seen_at or begun) > begun}
     wanted = {site.name for site in sites}
     if len(back) < run.fewest_sites or moment - begun < PAUSE * max(_idle_jobs(run) - 1, 0):

@@ -143,7 +143,7 @@ def stop_run(*, run_id: str, actor: User) -> Run:
         raise RunStateError(
             _("This run is “%(state)s” and cannot be stopped any more.") % {"state": run.get_state_display()}
         )
-    if run.state in {State.PREPARING, State.RESUMING} and not _may_have_a_job(run):
+    if run.state in {State.PREPARING, State.APPROVING, State.RESUMING} and not _may_have_a_job(run):
         run.state, run.ended = State.STOPPED, now()
     else:
         run.state, run.next_poll_at = State.STOPPING, now()

@@ -5,6 +5,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
+from compliance.policy import PolicyError, parse_policy
 from fl_jobs.packaging.spec import StudySpec, TaskSpec
 from platform_web.audit import services as audit
 from platform_web.training.errors import StudyError
@@ -13,11 +14,30 @@ from platform_web.training.models import Study
 RESERVED_SLUGS = frozenset({"add"})  # stands below /studies/ itself
 
 
+def _check_policy(policy: str) -> None:
+    try:
+        parse_policy(policy.encode())
+    except PolicyError as error:
+        raise StudyError(str(error)) from error
+
+
 @transaction.atomic
 def open_study(
-    *, actor: User, slug: str, title: str, purpose: str, dataset: str, task: TaskSpec, teaching: bool
+    *,
+    actor: User,
+    slug: str,
+    title: str,
+    purpose: str,
+    dataset: str,
+    task: TaskSpec,
+    teaching: bool,
+    policy: str = "",
 ) -> Study:
-    """Open a study. Raises StudyError when the name is taken or a part of the description is not usable."""
+    """Open a study. Raises StudyError when the name is taken or a part of the description is not usable.
+
+    ``policy`` is TOML; it can only tighten what the sites permit.
+    """
+    _check_policy(policy)
     if slug in RESERVED_SLUGS:
         raise StudyError(
             _("“%(slug)s” is a page of the portal itself. Choose another short name.") % {"slug": slug}
@@ -37,6 +57,7 @@ def open_study(
         dataset=dataset,
         task=task.model_dump(mode="json"),
         teaching=teaching,
+        policy=policy,
         created_by=actor,
     )
     try:

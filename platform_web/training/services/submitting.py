@@ -6,9 +6,9 @@ from django.utils.timezone import now
 
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec
 from platform_web.audit import services as audit
-from platform_web.federation.models import Dataset, Site
+from platform_web.federation.models import Dataset
 from platform_web.outbox import services as outbox
-from platform_web.training.models import Run, RunJob
+from platform_web.training.models import Run, RunApproval, RunJob
 from platform_web.training.services.runs import lock_run
 
 State = Run.State
@@ -52,13 +52,15 @@ def _weight_max(run: Run) -> int:
 
 @transaction.atomic
 def record_spec(*, run_id: str, spec: RunSpec) -> None:
-    """Fix a run's specification and digest and promise its submission. Done twice it changes nothing."""
+    """Fix a run's specification and digest and ask its sites. Done twice it changes nothing."""
     run = lock_run(run_id)
     if run.state != State.PREPARING or run.spec is not None:
         return
     run.spec = spec.model_dump(mode="json")
     run.run_digest = spec.digest()
-    run.save(update_fields=["spec", "run_digest"])
+    run.state, run.next_poll_at = State.APPROVING, now()
+    run.save(update_fields=["spec", "run_digest", "state", "next_poll_at"])
+    RunApproval.objects.bulk_create(RunApproval(run=run, site=site) for site in run.sites.order_by("name"))
     audit.record(
         act="run.prepared",
         actor_type="system",
@@ -66,17 +68,15 @@ def record_spec(*, run_id: str, spec: RunSpec) -> None:
         run=str(run.pk),
         data={"tensors": len(spec.tensors)},
     )
-    promise_job(run)
 
 
 def promise_job(run: Run) -> RunJob:
     """Fix what the job of the run's present epoch is to be and promise to submit it. Within a transaction."""
-    sites = run.sites.exclude(status=Site.Status.SUSPENDED).order_by("name")
     job = RunJob.objects.create(
         run=run,
         epoch=run.epoch,
         start_round=min(run.next_round(), run.rounds + 1),
-        sites=list(sites.values_list("name", flat=True)),
+        sites=list(run.working_sites().values_list("name", flat=True)),
     )
     outbox.enqueue("training.submit_run", run_id=str(run.pk), epoch=run.epoch)
     return job

@@ -20,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     Check("log_size", _n("size of the logs"), machine.log_size),
     Check("kit_files", _n("files of the kit"), kit.kit_files),
     Check("site_json", _n("site.json and its policy"), kit.site_json, ("kit_files",)),
+    Check("policy", _n("the site's policy"), kit.policy),
     Check("root_certificate", _n("root certificate"), kit.root_certificate, ("site_json",)),
     Check("enrolment", _n("enrolment"), kit.enrolment, KIT),
     Check("private_key", _n("private key"), kit.private_key),

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
+from fl_jobs.approval import site_policy
+from fl_jobs.approval.gate import POLICY_FILE
 from site_kits.agent import peers, preflight
 from site_kits.agent.doctor.examination import NotExaminedError, Patient, WarningFoundError
 from site_kits.agent.enrolment import check_certificate, load_or_make_key
@@ -16,6 +18,13 @@ WARN_DAYS = 14
 
 def kit_files(patient: Patient) -> None:
     preflight.check_kit_files(patient.home)
+
+
+def policy(patient: Patient) -> None:
+    """A policy that cannot be used stops everything; one that is missing is written at the next start."""
+    if not (patient.home.root / POLICY_FILE).exists():
+        raise NotExaminedError(_("There is no policy.toml yet; the next start writes it."))
+    site_policy(patient.home.root)
 
 
 def site_json(patient: Patient) -> None:

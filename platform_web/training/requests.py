@@ -1,0 +1,76 @@
+"""What a site is asked: the request behind a run, with the policies of platform and study."""
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from compliance.policy import MAX_POLICY_BYTES, Policy, PolicyError, decide, meet, parse_policy
+from fl_jobs.approval import RunRequest, facts_of
+from fl_jobs.packaging.spec import RunSpec
+from platform_web.federation.models import Site
+from platform_web.training.errors import RunRequestError
+from platform_web.training.models import Run, RunApproval, Study
+
+OPEN_REQUESTS_MAX = 50
+
+
+def platform_policy() -> Policy:
+    """``policy.toml`` in the portal's home; without it the platform adds nothing. Raises RunRequestError."""
+    try:
+        with (settings.CONSILIUM_HOME / "policy.toml").open("rb") as file:
+            return parse_policy(file.read(MAX_POLICY_BYTES + 1))
+    except FileNotFoundError:
+        return Policy()
+    except (OSError, PolicyError) as error:
+        raise RunRequestError(
+            _("The platform's policy.toml cannot be used, so no run starts: %(reason)s") % {"reason": error}
+        ) from error
+
+
+def study_policy(study: Study) -> Policy:
+    """The study's policy; without one it adds nothing. Raises RunRequestError."""
+    try:
+        return parse_policy(study.policy.encode())
+    except PolicyError as error:
+        raise RunRequestError(
+            _("The study's policy cannot be used, so no run starts: %(reason)s") % {"reason": error}
+        ) from error
+
+
+def check_policies(study: Study, spec: RunSpec) -> None:
+    """Raise RunRequestError when platform or study refuse the run: no site needs to be asked then."""
+    verdict = decide(facts_of(spec), meet(platform_policy(), study_policy(study)))
+    if verdict.effect == "refuse":
+        raise RunRequestError(
+            _("The policy of platform or study does not permit this run: %(rules)s. Change the run.")
+            % {"rules": ", ".join(verdict.rules)}
+        )
+
+
+def pending_requests(site: Site) -> list[dict[str, str]]:
+    """Which runs wait for the decision of ``site``, for the answer to its heartbeat."""
+    waiting = RunApproval.objects.filter(site=site, state=RunApproval.State.WAITING)
+    waiting = waiting.exclude(run__state__in=Run.FINAL).select_related("run").order_by("run__created")
+    return [{"run": str(row.run_id), "digest": row.run.run_digest} for row in waiting[:OPEN_REQUESTS_MAX]]
+
+
+def request_for(site: Site, run_id: str) -> RunRequest | None:
+    """What ``site`` is asked about a run; None when it is not asked.
+
+    Raises RunStateError or RunRequestError when row or policy cannot be used.
+    """
+    row = RunApproval.objects.filter(site=site, run_id=run_id).select_related("run__study", "run__created_by")
+    asked = row.first()
+    if asked is None:
+        return None
+    run = asked.run
+    return RunRequest(
+        run_id=str(run.pk),
+        run_digest=run.run_digest,
+        study_title=run.study.title,
+        asked_by=run.created_by.get_username(),
+        asked_at=run.created.isoformat(),
+        sites=tuple(run.approvals.values_list("site__name", flat=True)),
+        spec=run.run_spec(),
+        platform_policy=platform_policy(),
+        study_policy=study_policy(run.study),
+    )

@@ -66,6 +66,7 @@ def read_site() -> dict[Message, str]:
     _collect(found, f"site_kits/{PYTHON}", _in_python)
     _collect(found, f"site_kits/{HTML}", _in_jinja)
     _collect(found, "fl_jobs/data/*.py", _in_python)
+    _collect(found, "fl_jobs/catalog/*.py", _in_python)
     return found
 
 

@@ -38,7 +38,7 @@ def perform_dry_run(home: SiteHome, run_id: str) -> dict[str, Any]:
         raise AgentError(
             _("One round took longer than {minutes} minutes and was ended.").format(minutes=TIMEOUT_S // 60)
         ) from error
-    if done.returncode == 2:  # noqa: PLR2004 — a sentence of its own
+    if done.returncode == 2:
         raise AgentError(done.stderr.strip().splitlines()[-1])
     report = read_dry_run(home, full_id)
     if done.returncode != 0 or report is None:

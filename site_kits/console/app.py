@@ -17,6 +17,7 @@ from site_kits.console.doors import Doors, Front, Visit
 from site_kits.console.jobs import Readings
 from site_kits.console.pages import icon, refusal, style
 from site_kits.console.picture_pages import PicturePages
+from site_kits.console.run_pages import RunPages
 from site_kits.console.sessions import Attempts, Sessions
 from site_kits.site_home import SiteHome
 from site_kits.translation import _
@@ -73,6 +74,7 @@ def create_app(home: SiteHome) -> ASGIApp:
         doors.route("/", show_overview),
         *data.routes(doors),
         *PicturePages(data).routes(doors),
+        *RunPages(home).routes(doors),
     ]
 
     async def nothing_here(_request: Request, exc: Exception) -> Response:

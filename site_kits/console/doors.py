@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fl_jobs.approval.records import REQUESTS
 from site_kits.console.pages import page, refusal
 from site_kits.console.sessions import Session, Sessions
 from site_kits.site_home import SiteHome
@@ -55,6 +56,7 @@ class Visit:
         if self.session:
             self.session.note = None
         values |= {"token": self.token, "note": note, "signed_in": self.session is not None}
+        values["waiting"] = undecided(self.home) if self.session else 0
         return page(self.home, template, status=status, path=self.request.url.path, **values)
 
     def go(self, address: str, sentence: str = "", state: str = "good") -> Response:
@@ -62,6 +64,12 @@ class Visit:
         if self.session and sentence:
             self.session.note = (state, sentence)
         return RedirectResponse(address, 303)
+
+
+def undecided(home: SiteHome) -> int:
+    """How many requests nobody has decided; counted by names, so that every page can show it."""
+    folders = home.root.glob(f"{REQUESTS}/*/request.json")
+    return sum(not path.with_name("decision.json").exists() for path in folders)
 
 
 Page = Callable[[Visit], Awaitable[Response]]

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fl_jobs.approval import site_policy
+from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.agent.datasets import registered_cards
 from site_kits.site_home import SiteHome, read_serving, read_state
@@ -32,7 +34,16 @@ def facts(home: SiteHome) -> dict[str, Any]:
         "datasets": registered_cards(home),
         "models": _models(home, status.get("serving", [])),
         "runs": _runs(home),
+        "shares_metrics": _shares_metrics(home),
     }
+
+
+def _shares_metrics(home: SiteHome) -> bool:
+    """Whether this site's own figures leave; without a usable policy nothing does."""
+    try:
+        return site_policy(home.root).output.share_site_metrics
+    except FLJobError:
+        return False
 
 
 def _models(home: SiteHome, states: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -43,7 +43,8 @@ def page(home: SiteHome, template: str, *, status: int = 200, **values: Any) -> 
 
 def refusal(home: SiteHome, status: int, sentence: str) -> Response:
     """A page that says why not, and what to do next."""
-    return page(home, "refused.html", status=status, sentence=sentence, path="", note=None, signed_in=False)
+    nobody: dict[str, Any] = {"path": "", "note": None, "signed_in": False, "waiting": 0}
+    return page(home, "refused.html", status=status, sentence=sentence, **nobody)
 
 
 async def icon(_request: Request) -> Response:
@@ -76,6 +77,4 @@ def _site(home: SiteHome) -> dict[str, Any]:
     try:
         return KitManifest.read(home.site_json).model_dump()
     except SiteKitError:
-        return dict.fromkeys(("title", "organisation", "site", "federation"), "") | {
-            "policy": {"share_site_metrics": False}
-        }
+        return dict.fromkeys(("title", "organisation", "site", "federation"), "")

@@ -1,8 +1,9 @@
-"""``python -m fl_jobs.flare.dry_run --home HOME --run RUN``: the first round of a requested run, sent nowhere.
+"""``python -m fl_jobs.flare.dry_run --home HOME --run RUN``: a requested run's first round, sent nowhere.
 
-A site's agent starts it in a process of its own. It trains in a scratch folder, so that neither a personal part
-nor an entry of the privacy ledger remains, passes the answers through the checks of the site's own filter, and
-writes ``dry_run.json`` beside the request. A refusal is one sentence on the error stream and status 2.
+A site's agent starts it in a process of its own. It trains in a scratch folder, so that neither a personal
+part nor an entry of the privacy ledger remains, passes the answers through the checks of the site's own
+filter, and writes ``dry_run.json`` beside the request. A refusal is one sentence on the error stream and
+status 2.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from fl_jobs.flare.executor import terms
 from fl_jobs.flare.site_filter import checked
 from fl_jobs.masking.plans import make_plan
 from fl_jobs.messages import Contribution, TaskOrder
-from fl_jobs.packaging.spec import COHORT_MIN, canonical_json
+from fl_jobs.packaging.spec import canonical_json
 from fl_jobs.privacy.ledger import FILE as LEDGER
 from fl_jobs.server_session import ServerSession
 from fl_jobs.site_session import SiteSession
@@ -101,7 +102,7 @@ def _answer(admission: Admission, order: TaskOrder, contribution: Contribution) 
     leaving = {"lanes": contribution.lanes, **contribution.metrics}
     number_bytes = line.number_bytes
     if spec.policy.secure_aggregation:
-        plan = make_plan(spec, order, site_count=COHORT_MIN, log2_clip=0)
+        plan = make_plan(spec, order, site_count=spec.min_sites, log2_clip=0)
         number_bytes = plan.vector_bytes
         leaving = {key: leaving[key] for key in ("initial_sha256", "site")}  # the sums are in the vector
     return {

@@ -5,7 +5,7 @@ freedom is the clip, one power of two for all tensors, which may grow when the c
 """
 
 from fl_jobs.messages import TaskOrder
-from fl_jobs.packaging.spec import COHORT_MIN, RunSpec
+from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.privacy.updates import least_log2_clip
 from secure_agg.errors import SecureAggregationError
 from secure_agg.plan import Plan, Purpose, TensorField, Weighting
@@ -57,7 +57,7 @@ def vector_sizes(spec: RunSpec, order_name: str) -> set[int]:
     )
     orders = [TaskOrder(order_name, 1, {"arm": arm, "phase": phase}) for arm, phase in sorted(headers)]
     return {
-        make_plan(spec, order, site_count=COHORT_MIN, log2_clip=0).vector_bytes
+        make_plan(spec, order, site_count=spec.min_sites, log2_clip=0).vector_bytes
         for order in orders or [TaskOrder(order_name, 1)]
     }
 

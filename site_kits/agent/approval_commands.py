@@ -95,8 +95,8 @@ def _summary(lines: Iterator[EgressLine]) -> Iterator[str]:
             cell[place] += value
     for (run, number, task), (answers, tensors, numbers, others) in sums.items():
         yield _(
-            "run {run} round {round} {task}: {answers} answers, {tensors} tensors, {numbers} bytes of numbers, "
-            "{others} bytes beside them"
+            "run {run} round {round} {task}: {answers} answers, {tensors} tensors, {numbers} bytes of "
+            "numbers, {others} bytes beside them"
         ).format(
             run=run[:8],
             round=number,
@@ -118,7 +118,8 @@ def _decide(home: SiteHome, parsed: argparse.Namespace, *, approve: bool) -> int
 
 def _line(stored: StoredRequest) -> str:
     request = stored.request
-    return f"{request.run_id[:8]}  {request.study_title} · {request.spec.algorithm} · {request.asked_by}: {_state(stored)}"
+    asked = f"{request.study_title} · {request.spec.algorithm} · {request.asked_by}"
+    return f"{request.run_id[:8]}  {asked}: {_state(stored)}"
 
 
 def _state(stored: StoredRequest) -> str:

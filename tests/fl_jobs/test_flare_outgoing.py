@@ -330,3 +330,8 @@ def test_a_step_of_the_protocol_is_answered_by_its_own_message_only(masked_site)
     other = wire.message_to_shareable(b"FLSA\x01" + bytes([Upload.TYPE]))
     with pytest.raises(SharedStateError, match="does not answer"):
         SharedTensorFilter().process(other, masked_site.context)
+
+
+def test_a_masked_run_that_needs_more_than_three_sites_passes_too(site):
+    needing = MASKED.model_copy(update={"min_sites": 5})
+    assert vector_sizes(needing, "train") == vector_sizes(MASKED, "train")

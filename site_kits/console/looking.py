@@ -22,6 +22,7 @@ MAX_TABLES = 20
 LOOKED_AT_BYTES = 16 * 2**20  # of a CSV file
 LOOKED_AT_ROWS = 20_000
 LABELS_MOST = 200
+MOSTLY = 0.9  # so many cells are numbers: a column of numbers, with errors to be found by the check
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 TABLE_ENDINGS = {".csv", ".xlsx"}
 ARCHIVE_ENDINGS = {".zip", ".7z", ".rar", ".gz", ".tgz", ".tar", ".bz2", ".xz"}
@@ -158,7 +159,8 @@ def _column(name: str, cells: Sequence[str]) -> Column:
     filled = [cell.strip() for cell in cells if cell.strip()]
     counts = Counter(filled)
     shown = dict(counts.most_common()) if len(counts) <= LABELS_MOST else {}
-    return Column(name, bool(filled) and all(map(_is_number, filled)), len(filled), len(counts), shown)
+    is_number = bool(filled) and sum(map(_is_number, filled)) >= MOSTLY * len(filled)
+    return Column(name, is_number, len(filled), len(counts), shown)
 
 
 def _is_number(cell: str) -> bool:

@@ -50,6 +50,7 @@ class Portal:
     orders: list = field(default_factory=list)
     artifacts: dict = field(default_factory=dict)
     heartbeats: list = field(default_factory=list)
+    decisions: list = field(default_factory=list)
     refused: list = field(default_factory=list)
     certificate: x509.Certificate | None = None
     clock_offset_s: float = 0.0
@@ -63,7 +64,7 @@ class Portal:
     def answer(self, method, path, headers, body):
         if path == "/agent/v1/enrol":
             return self._enrol(json.loads(body))
-        if not path.startswith("/agent/v1/h") and not path.startswith("/agent/v1/artifacts/"):
+        if not path.startswith(("/agent/v1/h", "/agent/v1/artifacts/", "/agent/v1/requests/")):
             return 404, {"detail": "nothing here"}
         try:
             verify_request(self.certificate, headers, method=method, path=path, body=body, now=time.time())
@@ -78,6 +79,9 @@ class Portal:
                 "ticket_keys": [{"kid": "k1", "public_key": public_text(TICKET_KEY)}],
                 "web_origin": "http://127.0.0.1:8080",
             }
+        if path.startswith("/agent/v1/requests/"):
+            self.decisions.append(json.loads(body))
+            return 200, {}
         data = self.artifacts.get(path.rsplit("/", 1)[1])
         return (200, data) if data is not None else (404, {"detail": "not here"})
 

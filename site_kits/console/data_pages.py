@@ -18,7 +18,7 @@ from fl_jobs.tensor_files import write_bytes
 from site_kits.agent.datasets import publish, said, withdraw
 from site_kits.console.describing import ROLES, guess_roles, manifest_of, roles_of
 from site_kits.console.doors import Doors, Visit
-from site_kits.console.jobs import Readings, say
+from site_kits.console.jobs import Readings, Step, say
 from site_kits.console.looking import TABLE_ENDINGS
 from site_kits.console.pages import refusal
 from site_kits.console.reading import check_place, looks
@@ -70,7 +70,7 @@ class DataPages:
             return visit.go("/data/", sentence.format(name=name), "bad")
         target.mkdir()
         source.rename(target / source.name)
-        await self.readings.read(name, "look")
+        await self.readings.read(Step(name, "look"))
         return visit.go(page_of(name))
 
     async def show(self, visit: Visit) -> Response:
@@ -79,7 +79,7 @@ class DataPages:
         if sentence := self.unusable(folder):
             return refusal(self.home, 404, sentence)
         if not self.readings.found(folder, "look") and not self.readings.running(folder):
-            await self.readings.read(folder, "look")
+            await self.readings.read(Step(folder, "look"))
         return await asyncio.to_thread(self._show, visit, folder)
 
     def _show(self, visit: Visit, folder: str) -> Response:
@@ -115,8 +115,8 @@ class DataPages:
         return await self._read(visit, "look")
 
     async def check(self, visit: Visit) -> Response:
-        """POST: check every row."""
-        return await self._read(visit, "check")
+        """POST: look again and check every row."""
+        return await self._read(visit, "look", "check")
 
     async def describe(self, visit: Visit) -> Response:
         """POST: write the manifest from the roles the operator chose, and check the rows at once."""
@@ -172,11 +172,11 @@ class DataPages:
             return visit.go(page_of(folder), str(error), "bad")
         return visit.go(page_of(folder), _("Not shared any more. No new run trains on this data set."))
 
-    async def _read(self, visit: Visit, action: str, **options: Any) -> Response:
+    async def _read(self, visit: Visit, *actions: str) -> Response:
         folder = visit.request.path_params["folder"]
         if sentence := self.unusable(folder):
             return refusal(self.home, 404, sentence)
-        await self.readings.read(folder, action, **options)
+        await self.readings.read(*(Step(folder, action) for action in actions))
         return visit.go(page_of(folder))
 
     def unusable(self, folder: str) -> str:

@@ -16,6 +16,15 @@ WALL_S = CPU_S
 PATIENCE_S = 2.5  # how long a click waits for its answer before the page says "reading …"
 
 
+@dataclass(frozen=True)
+class Step:
+    """One action of the reading process on one folder."""
+
+    folder: str
+    action: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Readings:
     """What is being read, and what was found last."""
@@ -39,24 +48,34 @@ class Readings:
         for action in actions:
             result_path(self.home, folder, action).unlink(missing_ok=True)
 
-    async def read(self, folder: str, action: str, **options: Any) -> None:
-        """Start an action and wait a moment for it; a second one for the same folder is not started."""
-        if folder not in self._running:
-            self._running[folder] = (action, time.monotonic())
-            task = asyncio.create_task(self._read(folder, action, options))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            await asyncio.wait([task], timeout=PATIENCE_S)
+    async def read(self, *steps: Step) -> bool:
+        """Start steps that follow each other and wait a moment for them; whether they are done by then.
 
-    async def _read(self, folder: str, action: str, options: dict[str, Any]) -> None:
+        A step that failed ends the row. A folder that is being read is not read a second time.
+        """
+        if any(step.folder in self._running for step in steps):
+            return False
+        for step in steps:
+            self._running[step.folder] = (step.action, time.monotonic())
+        task = asyncio.create_task(self._read(steps))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        done, _pending = await asyncio.wait([task], timeout=PATIENCE_S)
+        return bool(done)
+
+    async def _read(self, steps: tuple[Step, ...]) -> None:
         try:
             async with self._one:
-                began = time.time()
-                code = await self._run(folder, action, options)
-                if float(self.found(folder, action).get("at") or 0) < began:
-                    self._say_that_it_ended(folder, action, code)
+                for step in steps:
+                    began = time.time()
+                    code = await self._run(step.folder, step.action, step.options)
+                    if float(self.found(step.folder, step.action).get("at") or 0) < began:
+                        self._say_that_it_ended(step.folder, step.action, code)
+                    if self.found(step.folder, step.action).get("error"):
+                        return
         finally:
-            del self._running[folder]
+            for step in steps:
+                self._running.pop(step.folder, None)
 
     async def _run(self, folder: str, action: str, options: dict[str, Any]) -> int | None:
         """The exit status; None when it took too long. What it writes to its screen could hold data."""

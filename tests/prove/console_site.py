@@ -61,7 +61,7 @@ class ConsoleSite:
         lines = self.good_table.decode().splitlines()
         for row, cell in ((3, "n/a"), (17, ""), (40, "1e99")):
             cells = lines[row].split(",")
-            lines[row] = ",".join([cell, *cells[1:]])
+            lines[row] = ",".join([cells[0], cell, *cells[2:]])
         lines[60] = lines[60].replace("benign", "bening").replace("malignant", "malignent")
         lines[75] += ",one too many"
         path.write_text("\n".join(lines) + "\n")
@@ -117,7 +117,7 @@ def _start(site: ConsoleSite) -> "subprocess.Popen[bytes]":
 
 
 def ask_twice(site: ConsoleSite) -> str:
-    """Two runs ask the site, as if the heartbeat had brought them; the first was approved. The second's id."""
+    """Two runs ask the site, as if the heartbeat had brought them; the first was approved before."""
     about = {
         "study_title": "Breast cytology",
         "asked_by": "Dana (scientist)",

@@ -22,6 +22,7 @@ from tests.site_kits.site_doubles import wait_until
 FOLDER = Path("var/prove/site-console")
 PUBLIC = {"/login", "/console.css", "/favicon.ico"}
 ITEM = "6"
+PATIENCE_MS = 120_000  # of a page that says "being read" and loads itself again
 
 
 def prove_console(proof: Proof, *, full: bool) -> None:
@@ -121,15 +122,17 @@ def register_table(proof: Proof, page: Page, site: ConsoleSite) -> None:
     site.damage_table()
     page.click("nav a[href='/data/']")
     page.click(f"a[href='/data/{STUDY}/']")
+    page.wait_for_selector("#labels", timeout=PATIENCE_MS)
     shoot(page, "en-03-describe")
     page.fill("#labels", "benign\nmalignant")
     page.click("form[action$='describe'] button.main")
+    page.wait_for_selector("td.words", timeout=PATIENCE_MS)
     rows = page.locator("td.words").count()
     shoot(page, "en-04-errors")
     proof.check(ITEM, "errors named with row and column", rows, "5", rows == 5)
     site.repair_table()
     page.click("form[action$='check'] button")
-    page.wait_for_selector(".card-table")
+    page.wait_for_selector(".card-table", timeout=PATIENCE_MS)
     beats = len(site.portal.heartbeats)
     wait_until(lambda: len(site.portal.heartbeats) > beats + 1, 30)
     before = site.shared()
@@ -146,13 +149,17 @@ def register_table(proof: Proof, page: Page, site: ConsoleSite) -> None:
 
 def register_dicom(proof: Proof, page: Page, site: ConsoleSite) -> None:
     page.goto(f"{site.url}data/chest-images/")
+    page.wait_for_selector("form[action$='report']", timeout=PATIENCE_MS)
     page.click("form[action$='report'] button")
-    page.wait_for_selector("form[action$='convert']")
+    page.wait_for_selector("form[action$='convert']", timeout=PATIENCE_MS)
     shoot(page, "en-07-dicom-report")
     named = page.locator('td:has-text("Patient\'s Name")').count()
     page.check("input[name=acknowledged]")
     page.click("form[action$='convert'] button.main")
-    page.wait_for_selector(".card-table")
+    if "chest-images-pixels" not in page.url:  # it took longer than the click waited
+        page.wait_for_selector(".verdict a", timeout=PATIENCE_MS)
+        page.click(".verdict a")
+    page.wait_for_selector(".card-table", timeout=PATIENCE_MS)
     shoot(page, "en-08-dicom-copy")
     page.click("form[action$='share'] button.main")
     wait_until(lambda: "chest-images-pixels" in site.shared(), 30)
@@ -171,7 +178,7 @@ def approve(proof: Proof, page: Page, site: ConsoleSite, run_id: str) -> None:
     shoot(page, "en-09-request")
     began = time.monotonic()
     page.click("form[action$='dry-run'] button")
-    page.wait_for_selector("#dry-run .verdict", timeout=120_000)
+    page.wait_for_selector("#dry-run .verdict", timeout=PATIENCE_MS)
     seconds = time.monotonic() - began
     shoot(page, "en-10-dry-run")
     page.click("button[value=approve]")

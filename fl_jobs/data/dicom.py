@@ -76,6 +76,13 @@ def read_dicom(path: Path, *, where: str) -> DicomImage:
                 )
             stream.seek(0)
             header = pydicom.dcmread(stream, stop_before_pixels=True)
+            if head[stream.tell() : stream.tell() + 4] not in _PIXELS:
+                raise DataError(
+                    "no pixels within the first %(most)s MiB: no image, cut off, or a giant header. Leave it "
+                    "out.",
+                    where=where,
+                    most=MAX_HEADER_BYTES >> 20,
+                )
             image = _shape(path, header, where)
     except DAMAGED_DICOM as error:
         raise DataError(
@@ -83,12 +90,6 @@ def read_dicom(path: Path, *, where: str) -> DicomImage:
             where=where,
             kind=type(error).__name__,
         ) from error
-    if head[stream.tell() : stream.tell() + 4] not in _PIXELS:
-        raise DataError(
-            "no pixels within the first %(most)s MiB: no image, cut off, or a giant header. Leave it out.",
-            where=where,
-            most=MAX_HEADER_BYTES >> 20,
-        )
     if syntax != _RLE and size > stream.tell() + image.pixel_bytes + SPARE_BYTES:
         raise DataError("the file holds far more than its image. Leave it out.", where=where)
     return image

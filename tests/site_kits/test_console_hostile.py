@@ -18,7 +18,7 @@ from site_kits.console.reading import result_path, run
 from tests.site_kits.dicom_doubles import NEEDLES, dicom, write_dicom
 
 CPU_S = 0.5  # the refusals themselves take milliseconds; the rest is room for a busy machine
-CHILD_MIB = 350
+CHILD_MIB = 450  # an image of 40 million pixels in colour, decoded, takes 120 of it
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_an_archive(home, folder):
 
 def test_an_image_of_fifty_thousand_pixels_a_side(home, folder):
     images(folder, png(50_000, 50_000))
-    assert "more than 40 million pixels. This one has 50000 × 50000" in refusal(home)
+    assert "more than 40 million pixels" in refusal(home)
 
 
 def test_a_table_with_nul_bytes(home, folder):

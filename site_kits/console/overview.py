@@ -14,6 +14,7 @@ from site_kits.site_home import SiteHome, read_serving, read_state
 
 _FRESH_S = 25  # the agent writes every 5 to 15 s
 _RUNS_SHOWN = 3
+_ELSEWHERE = ("approvals",)  # the page says these in words of its own
 
 
 def facts(home: SiteHome) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def facts(home: SiteHome) -> dict[str, Any]:
     nothing: dict[str, Any] = {}
     alive = time.time() - float(status.get("written_at") or 0) < _FRESH_S
     heard = status.get("portal", nothing).get("last_heartbeat", "")
-    problems = list(status.get("problems", nothing).values()) if alive else []
+    told = {topic: text for topic, text in status.get("problems", nothing).items() if topic not in _ELSEWHERE}
+    problems = list(told.values()) if alive else []
     return {
         "client": {"state": "", "restarts": 0} | status.get("client", nothing),
         "inference": {"state": "", "url": ""} | status.get("inference", nothing),

@@ -44,17 +44,17 @@ def sign_decision(key: rsa.RSAPrivateKey, statement: DecisionStatement) -> dict[
     return {"statement": text, "signature": base64.b64encode(sign_bytes(key, text.encode())).decode()}
 
 
-def verify_decision(certificate: x509.Certificate, text: str, signature: str) -> DecisionStatement:
-    """The statement, proven to be of the holder of ``certificate``. Raises SignatureError."""
+def verify_decision(certificate: x509.Certificate, statement: str, signature: str) -> DecisionStatement:
+    """``statement`` read, and proven to be of the holder of ``certificate``. Raises SignatureError."""
     try:
         raw = base64.b64decode(signature[:1024], validate=True)
-        statement = DecisionStatement.model_validate_json(text[: MAX_STATEMENT_BYTES + 1])
-        canonical = statement.text()
+        said = DecisionStatement.model_validate_json(statement[: MAX_STATEMENT_BYTES + 1])
+        canonical = said.text()
     except (ValueError, ValidationError) as error:
         raise SignatureError(
             "The decision is not one of this version. Update the site's software."
         ) from error
-    if canonical != text:
+    if canonical != statement:
         raise SignatureError("The decision is not in canonical form. Update the site's software.")
-    verify_bytes(certificate, text.encode(), raw)
-    return statement
+    verify_bytes(certificate, statement.encode(), raw)
+    return said

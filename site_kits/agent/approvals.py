@@ -5,10 +5,11 @@ Runs on the heartbeat's thread. What a step could not do, the next beat does: fi
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fl_jobs.approval import RunRequest, SiteDecision, read_decision, read_request, site_policy
-from fl_jobs.approval.records import REQUESTS, RUN_ID
+from fl_jobs.approval.records import REQUESTS, RUN_ID, run_folder
 from fl_jobs.approval.refusals import read_refusals
 from fl_jobs.errors import FLJobError
 from site_kits.agent.enrolment import Identity
@@ -22,6 +23,7 @@ from site_kits.translation import _
 log = logging.getLogger("consilium.site")
 News = Callable[[str, str | None], None]
 REFUSALS_TOLD = 10
+SHOWN_FOR = timedelta(hours=24)
 
 
 class Approvals:
@@ -30,10 +32,13 @@ class Approvals:
     def __init__(self, home: SiteHome, identity: Identity, door: PortalDoor, news: News) -> None:
         self._home, self._identity, self._door, self._news = home, identity, door, news
         self._told: set[str] = set()
+        self._settled: dict[str, int] = {}  # run id → time of its decision file, when nothing is to be done
 
     def take(self, pending: object) -> None:
         """Act on what the portal waits for (the heartbeat's ``requests``)."""
         waiting = _well_formed(pending)
+        for run_id in waiting:
+            self._settled.pop(run_id, None)
         problem = None
         for run_id, digest in waiting.items():
             try:
@@ -80,12 +85,15 @@ class Approvals:
             else:
                 word = _("approved") if made.approve else _("refused")
                 log.info(_("Run %s: %s by this site's policy. %s"), request.run_id[:8], word, made.reason)
-        sentence = _("{n} runs wait for your approval. See them with: consilium-site requests")
+        sentence = _("Runs that wait for your approval: {n}. See them with: consilium-site requests")
         self._news("approvals", sentence.format(n=open_runs) if open_runs else None)
 
     def _send(self, waiting: set[str]) -> None:
         for request, decision in self._stored():
-            if decision is None or (is_sent(self._home, decision) and request.run_id not in waiting):
+            if decision is None:
+                continue
+            if is_sent(self._home, decision) and request.run_id not in waiting:
+                self._settled[request.run_id] = _changed_at(self._home, request.run_id)
                 continue
             statement = DecisionStatement(
                 site=self._identity.site,
@@ -117,6 +125,8 @@ class Approvals:
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if not RUN_ID.fullmatch(path.name):
                 continue
+            if self._settled.get(path.name) == _changed_at(self._home, path.name):
+                continue  # hundreds of old runs are not read every five seconds
             try:
                 found.append(
                     (read_request(self._home.root, path.name), read_decision(self._home.root, path.name))
@@ -134,8 +144,9 @@ class Approvals:
             if mark not in self._told:
                 self._told.add(mark)
                 log.warning(_("The NVFlare server sent a job that was stopped here: %s"), sentence)
-        last = str(refusals[-1].get("sentence", "")) if refusals else None
-        self._news("refused job", last)
+        yesterday = (datetime.now(UTC) - SHOWN_FOR).isoformat()
+        last = next((entry for entry in reversed(refusals) if str(entry.get("at", "")) > yesterday), None)
+        self._news("refused job", str(last.get("sentence", "")) if last else None)
 
 
 def refusals_to_report(home: SiteHome) -> list[dict[str, Any]]:
@@ -148,6 +159,13 @@ def refusals_to_report(home: SiteHome) -> list[dict[str, Any]]:
         }
         for entry in read_refusals(home.root)[-REFUSALS_TOLD:]
     ]
+
+
+def _changed_at(home: SiteHome, run_id: str) -> int:
+    try:
+        return (run_folder(home.root, run_id) / "decision.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _well_formed(pending: object) -> dict[str, str]:

@@ -36,7 +36,10 @@ def perform_dry_run(home: SiteHome, run_id: str) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired as error:
         raise AgentError(
-            _("One round took longer than {minutes} minutes and was ended.").format(minutes=TIMEOUT_S // 60)
+            _(
+                "One round took longer than {minutes} minutes and was ended. Try again when the "
+                "machine is idle."
+            ).format(minutes=TIMEOUT_S // 60)
         ) from error
     if done.returncode == 2:
         raise AgentError(done.stderr.strip().splitlines()[-1])

@@ -105,7 +105,10 @@ class PortalDoor:
                 content += piece
                 if len(content) > MAX_REQUEST_BYTES:
                     raise AgentError(
-                        _("The request of run {run} is too large; it was thrown away.").format(run=run_id[:8])
+                        _(
+                            "The request of run {run} is too large; it was thrown away. Tell the "
+                            "administrator."
+                        ).format(run=run_id[:8])
                     )
         if not response.is_success:
             self._answered(response, content)

@@ -20,7 +20,8 @@ from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.tensor_files import write_bytes
 from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome, read_state, write_state
-from site_kits.translation import _, noted
+from site_kits.translation import _
+from site_kits.translation import noted as _n
 
 __all__ = [
     "Change",
@@ -41,16 +42,14 @@ __all__ = [
 ]
 MAX_REASON = 2000
 _RULES = {
-    "cohort.min_sites": noted("The run would go on with fewer sites than this site's policy asks for."),
-    "studies": noted("This study is not among those that this site takes part in."),
-    "algorithms": noted("This algorithm is not among those that this site permits."),
-    "privacy.secure_aggregation": noted(
-        "The server would see this site's update; the policy asks for masks."
-    ),
-    "privacy.differential_privacy": noted("The policy asks for differential privacy; the run has none."),
-    "output.max_answer_bytes": noted("One answer of the run holds more bytes than the policy lets out."),
-    "output.max_rounds": noted("The run has more rounds than the policy permits."),
-    "approval.mode": noted("The policy leaves this run to a person."),
+    "cohort.min_sites": _n("The run would go on with fewer sites than this site's policy asks for."),
+    "studies": _n("This study is not among those that this site takes part in."),
+    "algorithms": _n("This algorithm is not among those that this site permits."),
+    "privacy.secure_aggregation": _n("The server would see this site's update; the policy asks for masks."),
+    "privacy.differential_privacy": _n("The policy asks for differential privacy; the run has none."),
+    "output.max_answer_bytes": _n("One answer of the run holds more bytes than the policy lets out."),
+    "output.max_rounds": _n("The run has more rounds than the policy permits."),
+    "approval.mode": _n("The policy leaves this run to a person."),
 }
 
 
@@ -127,7 +126,9 @@ def decide(home: SiteHome, run_id: str, approve: bool, reason: str, person: str)
     if not approve and not reason:
         raise AgentError(_("Say why the run is refused; the person who asked reads it."))
     if len(reason) > MAX_REASON:
-        raise AgentError(_("The reason is longer than {most} characters.").format(most=MAX_REASON))
+        raise AgentError(
+            _("The reason is longer than {most} characters. Shorten it.").format(most=MAX_REASON)
+        )
     with _sentences():
         policy = effective_policy(home, request)
     verdict = decide_by(facts_of(request.spec), policy)

@@ -1,7 +1,6 @@
-"""A real NVFlare federation on loopback, in one temporary folder: server, sites, their ends.
+"""A real NVFlare federation on loopback, provisioned as the product does, without portal and agent.
 
-Reusable by proofs and benchmarks. It provisions as the product does (our CA, CSR made at the site, the kit
-files) but without portal and agent. Every process it started is ended by :meth:`Federation.close`.
+Every process it started is ended by :meth:`Federation.close`.
 """
 
 import contextlib
@@ -99,11 +98,9 @@ class Federation:
         self.close()
 
     def admin_folder(self, name: str) -> Path:
-        """Where ``new_secure_session`` finds the identity ``name``."""
         return self.root / "admin" / name
 
     def site_home(self, name: str) -> Path:
-        """The site's own folder (CONSILIUM_SITE_HOME)."""
         return self.root / "sites" / name
 
     def add_site(self, name: str, *, share_site_metrics: bool = True) -> Participant:
@@ -112,8 +109,7 @@ class Federation:
         flare = home / "flare"
         flare_kit.write_site_kit_files(flare, self.facts, name, "test", self.root_pem)
         (home / "site.json").write_text(json.dumps({"version": 1, "site": name}))
-        shared = f"[output]\nshare_site_metrics = {str(share_site_metrics).lower()}\n"
-        write_policy(home, STANDING + shared)
+        write_policy(home, f"{STANDING}[output]\nshare_site_metrics = {str(share_site_metrics).lower()}\n")
         key_pem, csr_pem = make_request(name)
         certificate = ca.sign_site_csr(self.ca_key, self.ca_cert, csr_pem, site=name, organisation="test")
         key_file = flare / "startup" / "client.key"
@@ -131,7 +127,7 @@ class Federation:
 
     def start_sites(self, names: Sequence[str] | None = None, timeout_s: float = 60) -> None:
         """Start sites side by side and wait until each is registered."""
-        chosen = [self.sites[name] for name in names or list(self.sites)]
+        chosen = [self.sites[name] for name in names or self.sites]
         for site in chosen:
             self._start(site)
         for site in chosen:
@@ -169,7 +165,6 @@ class Federation:
             self.kill(participant)
 
     def leftover(self) -> list[psutil.Process]:
-        """Processes that still name this federation's folder."""
         return [process for each in (self.server, *self.sites.values()) for process in each.tree()]
 
     def _participant(self, name: str, folder: Path, extra: dict[str, str]) -> Participant:
@@ -296,10 +291,7 @@ def submit(
     start_round: int = 1,
     asked: bool = True,
 ) -> Run:
-    """Write the job of a run and submit it with the identity of ``session``.
-
-    The sites are asked before, as their agents would be; with ``asked`` False nobody asks them.
-    """
+    """Submit the job of a run with the identity of ``session``; its sites are ``asked`` before, by policy."""
     run_id = run_id or str(uuid.uuid4())
     for site in sites if asked else ():
         approve(federation.site_home(site), spec, run_id)

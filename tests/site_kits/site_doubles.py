@@ -50,7 +50,9 @@ class Portal:
     orders: list = field(default_factory=list)
     artifacts: dict = field(default_factory=dict)
     heartbeats: list = field(default_factory=list)
+    pending: list = field(default_factory=list)  # requests; their bodies lie among the artifacts by run id
     decisions: list = field(default_factory=list)
+    decision_answer: tuple = (200, {"state": "APPROVED"})
     refused: list = field(default_factory=list)
     certificate: x509.Certificate | None = None
     clock_offset_s: float = 0.0
@@ -78,10 +80,11 @@ class Portal:
                 "serve": self.orders,
                 "ticket_keys": [{"kid": "k1", "public_key": public_text(TICKET_KEY)}],
                 "web_origin": "http://127.0.0.1:8080",
+                "requests": self.pending,
             }
-        if path.startswith("/agent/v1/requests/"):
+        if path.endswith("/decision"):
             self.decisions.append(json.loads(body))
-            return 200, {}
+            return self.decision_answer
         data = self.artifacts.get(path.rsplit("/", 1)[1])
         return (200, data) if data is not None else (404, {"detail": "not here"})
 

@@ -1,5 +1,7 @@
 """Opening a study."""
 
+from typing import Any
+
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
@@ -12,13 +14,6 @@ from platform_web.training.errors import StudyError
 from platform_web.training.models import Study
 
 RESERVED_SLUGS = frozenset({"add"})  # stands below /studies/ itself
-
-
-def _check_policy(policy: str) -> None:
-    try:
-        parse_policy(policy.encode())
-    except PolicyError as error:
-        raise StudyError(str(error)) from error
 
 
 @transaction.atomic
@@ -37,19 +32,7 @@ def open_study(
 
     ``policy`` is TOML; it can only tighten what the sites permit.
     """
-    _check_policy(policy)
-    if slug in RESERVED_SLUGS:
-        raise StudyError(
-            _("“%(slug)s” is a page of the portal itself. Choose another short name.") % {"slug": slug}
-        )
-    try:
-        StudySpec(slug=slug, purpose=purpose, dataset=dataset, task=task, teaching=teaching)
-    except ValidationError as error:
-        place = error.errors(include_url=False, include_input=False)[0]
-        raise StudyError(
-            _("The study cannot be opened: “%(field)s” is not usable (%(problem)s).")
-            % {"field": ".".join(map(str, place["loc"])), "problem": place["msg"]}
-        ) from error
+    _check(policy, slug=slug, purpose=purpose, dataset=dataset, task=task, teaching=teaching)
     study = Study(
         slug=slug,
         title=title,
@@ -74,3 +57,23 @@ def open_study(
         data={"dataset": dataset, "kind": task.kind, "labels": len(task.labels), "teaching": teaching},
     )
     return study
+
+
+def _check(policy: str, **description: Any) -> None:
+    """Raise StudyError with the place of what cannot be used."""
+    if description["slug"] in RESERVED_SLUGS:
+        raise StudyError(
+            _("“%(slug)s” is a page of the portal itself. Choose another short name.")
+            % {"slug": description["slug"]}
+        )
+    try:
+        StudySpec(**description)
+        parse_policy(policy.encode())
+    except ValidationError as error:
+        place = error.errors(include_url=False, include_input=False)[0]
+        raise StudyError(
+            _("The study cannot be opened: “%(field)s” is not usable (%(problem)s).")
+            % {"field": ".".join(map(str, place["loc"])), "problem": place["msg"]}
+        ) from error
+    except PolicyError as error:
+        raise StudyError(str(error)) from error

@@ -8,6 +8,7 @@ from platform_web.audit.models import AuditEvent
 from platform_web.outbox.models import Task
 from platform_web.registry.models import Promotion, SiteModel
 from platform_web.training.models import Run, Study
+from tests.platform_web import world
 
 STUDY = {
     "slug": "cells",
@@ -188,3 +189,19 @@ def test_verifying_the_log_counts_every_entry_and_is_one(client, otto, rows):
     answer = client.post("/audit/verify/").json()
     assert answer == {"entries": before, "verified": before}
     assert AuditEvent.objects.filter(act="log.verified").count() == 1
+
+
+def test_the_page_shows_who_is_waited_for_and_starts_with_those_who_approved(scientist, dana, make_site):
+    sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c", "site-d")]
+    run = world.asked_run(dana, world.open_study(dana), sites)
+    world.approve(run, sites[:3])
+    page = scientist.get(f"/runs/{run.pk}/").content.decode()
+    assert page.count("pill good") >= 3
+    assert "not decided yet" in page
+    assert scientist.get(f"/runs/{run.pk}/data.json").json()["approvals"]["site-d"] == "WAITING"
+    scientist.post(f"/runs/{run.pk}/start-with-approved/")
+    run.refresh_from_db()
+    assert run.state == Run.State.PREPARING
+    sites[3].heartbeat |= {"refusals": [{"run": str(run.pk), "sentence": "The job holds 'custom'."}]}
+    sites[3].save()
+    assert "The job holds" in scientist.get(f"/runs/{run.pk}/live/").content.decode()

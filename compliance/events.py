@@ -32,6 +32,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "revocation.requested": frozenset({"reason"}),
     "revocation.withdrawn": frozenset(),
     "dataset.reported": frozenset({"rows", "datasets"}),
+    "dataset.withdrawn": frozenset({"datasets"}),
     "log.read": frozenset({"rows"}),
     "log.verified": frozenset({"entries", "verified"}),
 }

@@ -21,7 +21,16 @@ class PrivacyBudgetError(SpecError):
 
 
 class DataError(FLJobError):
-    """A site's data folder is not usable; the message names file and row."""
+    """A site's data folder is not usable; the message names file and row.
+
+    ``values`` fill the ``%(name)s`` of ``sentence`` and ``where`` stands before it; kept apart, the sentence
+    can be said in another language.
+    """
+
+    def __init__(self, sentence: str, *, where: str = "", **values: str | int) -> None:
+        text = sentence % values if values else sentence
+        super().__init__(f"{where}: {text}" if where else text)
+        self.sentence, self.where, self.values = sentence, where, values
 
 
 class SharedStateError(FLJobError):

@@ -90,6 +90,16 @@ class SiteHome:
         return self.root / "registered"
 
     @property
+    def checked(self) -> Path:
+        """Registrations that nobody outside knows of: their data sets are not shared (yet, or any more)."""
+        return self.root / "checked"
+
+    @property
+    def console_passphrase(self) -> Path:
+        """The hash of the console's passphrase."""
+        return self.state / "console-passphrase.json"
+
+    @property
     def state(self) -> Path:
         return self.root / "state"
 

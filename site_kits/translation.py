@@ -51,15 +51,19 @@ def speaking(language: str) -> Iterator[None]:
         _SPOKEN.reset(token)
 
 
+def spoken() -> str:
+    """The language of the request, else of the process (LC_ALL, LC_MESSAGES or LANG)."""
+    if language := _SPOKEN.get():
+        return language
+    wish = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "en"
+    return "zh" if wish.startswith("zh") else "en"
+
+
 def noted(sentence: str) -> str:
     """Mark ``sentence`` for the catalogue; it is translated when it is said."""
     return sentence
 
 
 def _(sentence: str) -> str:
-    """``sentence`` in the language of the request, else of the process (LC_ALL, LC_MESSAGES or LANG)."""
-    language = _SPOKEN.get()
-    if not language:
-        wish = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "en"
-        language = "zh" if wish.startswith("zh") else "en"
-    return translations(language).gettext(sentence)
+    """``sentence`` in the language that is spoken; what is not in the catalogue stays as it is."""
+    return translations(spoken()).gettext(sentence) if sentence else ""

@@ -15,7 +15,6 @@ from fl_jobs.data.manifest import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from fl_jobs.errors import DataError
 from fl_jobs.packaging.spec import TaskSpec
 
-TOO_MANY_PIXELS = f"the image has more than {MAX_IMAGE_PIXELS // 1_000_000} million pixels."
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # what Pillow's decoders raise for a damaged file, more than its documentation says (seen by altering bytes)
 DAMAGED_IMAGE = (
@@ -36,12 +35,15 @@ def read_image_file(path: Path, *, where: str) -> tuple[bytes, str]:
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise DataError(
-                f"{where}: {path.name} is larger than {MAX_IMAGE_BYTES >> 20} MiB. Make it smaller."
-            )
+                "%(file)s is larger than %(most)s MiB. Make it smaller.",
+                where=where, file=path.name, most=MAX_IMAGE_BYTES >> 20,
+            )  # fmt: skip
         data = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{where}: {path.name} is missing or cannot be read. Add the file or remove the row."
+            "%(file)s is missing or cannot be read. Add the file or remove the row.",
+            where=where,
+            file=path.name,
         ) from error
     return data, hashlib.sha256(data).hexdigest()
 
@@ -55,16 +57,26 @@ def open_image(data: bytes, *, where: str) -> Image.Image:
         check_pixels(image.size, where=where)
         image.load()
     except Image.DecompressionBombError as error:
-        raise DataError(f"{where}: {TOO_MANY_PIXELS} Make it smaller.") from error
+        raise DataError(
+            "the image has more than %(most)s million pixels. Make it smaller.",
+            where=where,
+            most=MAX_IMAGE_PIXELS // 1_000_000,
+        ) from error
     except DAMAGED_IMAGE as error:
-        raise DataError(f"{where}: the image cannot be read ({type(error).__name__}). Replace it.") from error
+        raise DataError(
+            "the image cannot be read (%(kind)s). Replace it.", where=where, kind=type(error).__name__
+        ) from error
     return image
 
 
 def check_pixels(size: tuple[int, int], *, where: str) -> None:
     """Refuse an image by its header. Raises DataError."""
     if size[0] * size[1] > MAX_IMAGE_PIXELS:
-        raise DataError(f"{where}: {TOO_MANY_PIXELS} This one has {size[0]} × {size[1]}. Make it smaller.")
+        raise DataError(
+            "the image has more than %(most)s million pixels. This one has %(width)s × %(height)s. Make it "
+            "smaller.",
+            where=where, most=MAX_IMAGE_PIXELS // 1_000_000, width=size[0], height=size[1],
+        )  # fmt: skip
 
 
 def encode_image(image: Image.Image, task: TaskSpec) -> NDArray[np.uint8]:

@@ -79,21 +79,26 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise DataError(f"{path} is larger than 1 MiB. Shorten it.")
+            raise DataError("%(file)s is larger than 1 MiB. Shorten it.", file=str(path))
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"There is no readable {MANIFEST} in {folder}. Write one beside the data.") from error
+        raise DataError(
+            "There is no readable manifest.json in %(folder)s. Write one beside the data.", folder=str(folder)
+        ) from error
     try:
         json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}). Correct it.") from error
+        raise DataError(
+            "%(file)s is not valid JSON (%(fault)s). Correct it.", file=str(path), fault=str(error)
+        ) from error
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{path}: {f'“{where}”: ' if where else ''}{message}. Correct it.") from error
+        fault = f"“{where}”: {message}" if where else message
+        raise DataError("%(file)s: %(fault)s. Correct it.", file=str(path), fault=fault) from error
 
 
 def inside(folder: Path, name: str, *, where: str) -> Path:
@@ -105,5 +110,7 @@ def inside(folder: Path, name: str, *, where: str) -> Path:
         or ".." in relative.parts
         or not path.resolve().is_relative_to(folder.resolve())
     ):
-        raise DataError(f"{where}: “{name}” leads out of the data folder. Name a file inside it.")
+        raise DataError(
+            "“%(file)s” leads out of the data folder. Name a file inside it.", where=where, file=name
+        )
     return path

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +19,7 @@ from fl_jobs.tensor_files import write_bytes
 
 SPLIT_SEED = 20261123
 MAX_REGISTERED_BYTES = 2**30
+SMALLEST_COUNT = 10  # patients of a label; its count does not leave the site when it has fewer
 
 
 class DatasetCard(BaseModel):
@@ -45,6 +47,14 @@ class Registration(BaseModel):
     seed: int
     parts: tuple[str, ...]  # one per row of the table, in its order
     files: dict[str, str]  # SHA-256 by name below the data folder
+    hidden: tuple[str, ...] | None = None  # labels whose counts stay here; None: an older registration
+
+    def shared_card(self) -> dict[str, Any]:
+        """The card as it leaves the site: a hidden count is None, which says "fewer than ten patients"."""
+        hidden = small_labels(self.card.label_counts) if self.hidden is None else self.hidden
+        card = self.card.model_dump(mode="json")
+        counts = {label: None if label in hidden else n for label, n in self.card.label_counts.items()}
+        return card | {"label_counts": counts}
 
 
 def register(folder: Path, registered_folder: Path, *, seed: int = SPLIT_SEED) -> DatasetCard:
@@ -58,7 +68,9 @@ def register(folder: Path, registered_folder: Path, *, seed: int = SPLIT_SEED) -
     counts = Counter(row.label for row in table.rows)
     if len(counts) < 2:
         raise DataError(
-            f"{table.path.name} holds only cases of “{next(iter(counts))}”. Add cases of another label."
+            "%(file)s holds only cases of “%(label)s”. Add cases of another label.",
+            file=table.path.name,
+            label=next(iter(counts)),
         )
     files = {MANIFEST: file_sha256(folder / MANIFEST), manifest.file: table.sha256}
     files |= dict(_check_cases(folder, manifest, table))
@@ -74,10 +86,27 @@ def register(folder: Path, registered_folder: Path, *, seed: int = SPLIT_SEED) -
         label_counts={label: counts[label] for label in manifest.labels},
         synthetic=manifest.synthetic,
     )
-    registration = Registration(card=card, seed=seed, parts=parts, files=files)
+    patients = Counter(label for _group, label in {(row.group, row.label) for row in table.rows})
+    hidden = small_labels({label: patients[label] for label in manifest.labels})
+    registration = Registration(card=card, seed=seed, parts=parts, files=files, hidden=hidden)
     data = json.dumps(registration.model_dump(mode="json"), ensure_ascii=False).encode()
     write_bytes(registered_folder / f"{manifest.name}.json", data, mode=0o600)
     return card
+
+
+def small_labels(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The labels whose counts stay at the site.
+
+    Those below SMALLEST_COUNT, and as many of the next larger as it takes that the number of all rows, which
+    leaves, does not give a hidden count away.
+    """
+    by_size = sorted((label for label in counts if counts[label]), key=lambda label: counts[label])
+    hidden = [label for label in by_size if counts[label] < SMALLEST_COUNT]
+    for label in by_size[len(hidden) :]:
+        if not hidden or (len(hidden) > 1 and sum(counts[one] for one in hidden) >= SMALLEST_COUNT):
+            break
+        hidden.append(label)
+    return tuple(hidden)
 
 
 def read_registration(registered_folder: Path, name: str) -> Registration:
@@ -85,14 +114,18 @@ def read_registration(registered_folder: Path, name: str) -> Registration:
     path = registered_folder / f"{name}.json"
     try:
         if path.stat().st_size > MAX_REGISTERED_BYTES:
-            raise DataError(f"{path.name} is too large. Register the data set “{name}” again.")
+            raise DataError(
+                "%(file)s is too large. Register the data set “%(name)s” again.", file=path.name, name=name
+            )
         return Registration.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(
-            f"The data set “{name}” is not registered at this site. Register it first."
+            "The data set “%(name)s” is not registered at this site. Register it first.", name=name
         ) from error
     except ValidationError as error:
-        raise DataError(f"{path.name} was altered. Register the data set “{name}” again.") from error
+        raise DataError(
+            "%(file)s was altered. Register the data set “%(name)s” again.", file=path.name, name=name
+        ) from error
 
 
 def _check_cases(folder: Path, manifest: Manifest, table: Table) -> Iterable[tuple[str, str]]:
@@ -106,7 +139,7 @@ def _check_cases(folder: Path, manifest: Manifest, table: Table) -> Iterable[tup
             open_image(data, where=where)
             yield row.cells[0], sha256
         elif manifest.kind == "text" and not row.cells[0]:
-            raise DataError(f"{table.where(row)}: the text is empty. Fill it or remove the row.")
+            raise DataError("the text is empty. Fill it or remove the row.", where=table.where(row))
 
 
 def file_sha256(path: Path) -> str:

@@ -33,9 +33,10 @@ def split_groups(table: Table, labels: Sequence[str], seed: int) -> dict[str, st
         missing = _missing(parts)
     if missing:
         raise DataError(
-            f"{table.path.name} has {len(parts)} group(s); none is left for {missing[0]}. "
-            "Add cases of at least three patients (or images)."
-        )
+            "%(file)s has %(count)s group(s); none is left for %(part)s. Add cases of at least three "
+            "patients (or images).",
+            file=table.path.name, count=len(parts), part=missing[0],
+        )  # fmt: skip
     return parts
 
 
@@ -44,9 +45,9 @@ def _given_parts(table: Table) -> dict[str, str]:
     for row in table.rows:
         if row.part and given.setdefault(row.group, row.part) != row.part:
             raise DataError(
-                f"{table.where(row)}: group “{row.group[:40]}” is in {given[row.group]} and in {row.part}. "
-                "Put all its rows into one part."
-            )
+                "group “%(group)s” is in %(one)s and in %(other)s. Put all its rows into one part.",
+                where=table.where(row), group=row.group[:40], one=given[row.group], other=row.part,
+            )  # fmt: skip
     return given
 
 

@@ -48,7 +48,10 @@ def open_sheet(name: str, data: bytes, sheet: str | None, wanted: Sequence[str])
         titles = list(book.sheetnames)
         if sheet is not None and sheet not in titles:
             known = ", ".join(titles[:10])
-            raise DataError(f"{name} has no sheet “{sheet}”; it has: {known}. Correct the manifest.")
+            raise DataError(
+                "%(file)s has no sheet “%(sheet)s”; it has: %(known)s. Correct the manifest.",
+                file=name, sheet=str(sheet), known=known,
+            )  # fmt: skip
         chosen = book[sheet or titles[0]]
         chosen.reset_dimensions()
     except DAMAGED_WORKBOOK as error:
@@ -61,20 +64,25 @@ def _check_archive(name: str, data: bytes) -> None:
     """Refuse by what the archive's directory says, which is also all that zipfile will unpack."""
     if len(data) > MAX_WORKBOOK_BYTES:
         raise DataError(
-            f"{name} is larger than {MAX_WORKBOOK_BYTES >> 20} MiB. Save it as CSV, or divide it."
+            "%(file)s is larger than %(most)s MiB. Save it as CSV, or divide it.",
+            file=name,
+            most=MAX_WORKBOOK_BYTES >> 20,
         )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             if any(member.flag_bits & 1 for member in members):
-                raise DataError(f"{name} is encrypted. Save it without a password.")
+                raise DataError("%(file)s is encrypted. Save it without a password.", file=name)
             if (
                 len(members) > MAX_MEMBERS
                 or sum(member.file_size for member in members) > MAX_UNPACKED_BYTES
                 or any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members)
             ):
-                most = MAX_UNPACKED_BYTES >> 20
-                raise DataError(f"{name} unpacks to more than {most} MiB or is unusual. Save it as CSV.")
+                raise DataError(
+                    "%(file)s unpacks to more than %(most)s MiB or is unusual. Save it as CSV.",
+                    file=name,
+                    most=MAX_UNPACKED_BYTES >> 20,
+                )
             for member in members:
                 if member.filename.endswith((".xml", ".rels")):
                     with archive.open(member) as part:
@@ -86,7 +94,9 @@ def _check_archive(name: str, data: bytes) -> None:
 def _check_xml(name: str, start: bytes) -> None:
     """No workbook declares a document type; a bomb of entities does. UTF-16 would hide it."""
     if b"<!DOCTYPE" in start.upper() or b"<!ENTITY" in start.upper() or b"\x00" in start:
-        raise DataError(f"{name} holds XML that no spreadsheet program writes. Save it again, or as CSV.")
+        raise DataError(
+            "%(file)s holds XML that no spreadsheet program writes. Save it again, or as CSV.", file=name
+        )
 
 
 def _lines(where: str, sheet: Any, wanted: Sequence[str]) -> Lines:
@@ -96,9 +106,13 @@ def _lines(where: str, sheet: Any, wanted: Sequence[str]) -> Lines:
         for number, row in enumerate(sheet.iter_rows(), start=1):
             cells_seen += len(row)
             if number > MAX_ROWS or cells_seen > MAX_WORKBOOK_CELLS:
-                raise DataError(f"{where} has too many rows or cells. Divide the data set.")
+                raise DataError("%(file)s has too many rows or cells. Divide the data set.", file=where)
             if len(row) > MAX_COLUMNS:
-                raise DataError(f"{where}, row {number}: more than {MAX_COLUMNS} columns. Remove some.")
+                raise DataError(
+                    "more than %(most)s columns. Remove some.",
+                    where=f"{where}, row {number}",
+                    most=MAX_COLUMNS,
+                )
             if all(cell.value is None for cell in row):
                 continue
             if not header:
@@ -119,11 +133,13 @@ def _cells(where: str, row: Sequence[Any], header: list[str], wanted: Sequence[s
         if header[place] in wanted and cell.value is not None:
             if cell.data_type == "f":
                 raise DataError(
-                    f"{where}, column “{header[place]}”: the cell holds a formula, which is never evaluated. "
-                    "Replace it by its value."
+                    "the cell holds a formula, which is never evaluated. Replace it by its value.",
+                    where=f"{where}, column “{header[place]}”",
                 )
             if cell.data_type == "e":
-                raise DataError(f"{where}, column “{header[place]}”: the cell holds an error. Correct it.")
+                raise DataError(
+                    "the cell holds an error. Correct it.", where=f"{where}, column “{header[place]}”"
+                )
         cells[place] = _plain(cell.value)
     return cells
 
@@ -141,4 +157,8 @@ def _plain(value: object) -> str:
 
 def _damaged(name: str, error: Exception) -> DataError:
     kind = type(error).__name__
-    return DataError(f"{name} cannot be read as an XLSX workbook ({kind}). Save it again, or as CSV.")
+    return DataError(
+        "%(file)s cannot be read as an XLSX workbook (%(kind)s). Save it again, or as CSV.",
+        file=name,
+        kind=kind,
+    )

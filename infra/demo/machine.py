@@ -93,9 +93,16 @@ class Machine:
     def start_site(self, home: Path, *, link: str = "", pin: str = "") -> None:
         """Run the kit's one command, in the site's own folder and with nothing of the portal's settings.
 
-        A site that is not enrolled yet needs the link and the PIN of its invitation.
+        Before the first start its data are shared, as an operator does who has looked at them. A site that is
+        not enrolled yet needs the link and the PIN of its invitation.
         """
         environment = {**_clean_environment(), "HOME": str(home), "CONSILIUM_PYTHON": sys.executable}
+        if not any(home.glob("registered/*.json")):
+            done = subprocess.run(
+                ["./start.sh", "register"], cwd=home, env=environment, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise MachineError(f"The data of {home.name} were not shared: {done.stderr or done.stdout}")
         if link:
             environment["CONSILIUM_PIN"] = pin
         self._start(f"site {home.name}", ["./start.sh", *filter(None, [link])], home, environment)

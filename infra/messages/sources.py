@@ -21,6 +21,7 @@ _CALLS = {
     "Choice": (1, 2, 4),  # title, what the options are called, help
     "Digest": (1, 2),
     "SpecError": (0,),  # what the run form says of a choice
+    "DataError": (0,),  # what the site's console says of a data folder
 }  # fmt: skip
 _PLURAL_CALLS = {"ngettext", "ngettext_lazy"}
 _STRING = r"u?(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
@@ -65,6 +66,8 @@ def read_site() -> dict[Message, str]:
     found: dict[Message, str] = {}
     _collect(found, f"site_kits/{PYTHON}", _in_python)
     _collect(found, f"site_kits/{HTML}", _in_jinja)
+    _collect(found, "fl_jobs/data/*.py", _in_python)
+    _collect(found, "fl_jobs/catalog/*.py", _in_python)
     return found
 
 

@@ -42,7 +42,10 @@ class PartCounts(_Report):
 
 
 class DatasetReport(_Report):
-    """The card of a registered data set: counts its operator has seen, nothing else."""
+    """The card of a registered data set: counts its operator has seen, nothing else.
+
+    A label's count is None where the site keeps it to itself (fewer than ten patients).
+    """
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     kind: Literal["tabular", "image", "text"]
@@ -50,7 +53,7 @@ class DatasetReport(_Report):
     labels: Annotated[list[Short], Field(max_length=200)] = []
     rows: Count
     parts: PartCounts
-    label_counts: Annotated[dict[Short, Count | Counts], Field(max_length=200)] = {}
+    label_counts: Annotated[dict[Short, Count | Counts | None], Field(max_length=200)] = {}
     synthetic: bool = False
 
 

@@ -1,4 +1,4 @@
-"""``consilium-site``: enrol, run, register, status, doctor, leave and pins, for who looks after the site."""
+"""``consilium-site``: enrol, run, register, status, doctor and more, for who looks after the site."""
 
 import argparse
 import logging
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fl_jobs.errors import DataError
 from site_kits.agent import approval_commands, invitation, leaving, peers, preflight, service
-from site_kits.agent.datasets import data_folders, describe, register_folder
+from site_kits.agent.datasets import data_folders, describe, register_folder, said
 from site_kits.agent.doctor import command as doctor
 from site_kits.agent.logs import log_to
+from site_kits.agent.passphrase import new_passphrase
 from site_kits.agent.run import Agent, StopRequestedError, stop_on_signals
 from site_kits.agent.status import render_status
 from site_kits.errors import SiteKitError
@@ -26,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     home = SiteHome(Path(parsed.home))
     try:
         return int(parsed.command(home, parsed))
-    except (SiteKitError, DataError) as exc:
+    except DataError as exc:
+        sys.stderr.write(f"{said(exc)}\n")
+    except SiteKitError as exc:
         sys.stderr.write(f"{exc}\n")
     except PermissionError as exc:
         sys.stderr.write(
@@ -51,9 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     invitation.add_pin_option(run)
     run.set_defaults(command=_run)
     invitation.add_command(commands)
-    register = commands.add_parser("register", help=_("register data folders and show their counts"))
+    register = commands.add_parser(
+        "register", help=_("register data folders, share their counts and show them")
+    )
     register.add_argument("names", nargs="*", metavar="NAME", help=_("folder below data/ (default: all)"))
     register.set_defaults(command=_register)
+    commands.add_parser(
+        "console-password", help=_("a new passphrase for this site's console; the old one ends")
+    ).set_defaults(command=_console_password)
     commands.add_parser("status", help=_("how the site is doing")).set_defaults(command=_status)
     doctor.add_command(commands)
     peers.add_commands(commands)
@@ -93,8 +101,15 @@ def _register(home: SiteHome, parsed: argparse.Namespace) -> int:
             sys.stdout.write(f"{name}: {describe(register_folder(home, name))}\n")
         except DataError as exc:
             failures += 1
-            sys.stderr.write(f"{name}: {exc}\n")
+            sys.stderr.write(f"{name}: {said(exc)}\n")
     return 1 if failures else 0
+
+
+def _console_password(home: SiteHome, _parsed: argparse.Namespace) -> int:
+    preflight.load_manifest(home)
+    sys.stdout.write(_("Passphrase of the console, shown this once: {w}").format(w=new_passphrase(home)))
+    sys.stdout.write("\n")
+    return 0
 
 
 def _status(home: SiteHome, _parsed: argparse.Namespace) -> int:

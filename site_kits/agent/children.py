@@ -1,4 +1,4 @@
-"""The agent's two children, NVFlare's client and the inference process: start, watch, respawn."""
+"""The agent's children, NVFlare's client, inference and console: start, watch, respawn."""
 
 import logging
 import os

@@ -99,6 +99,7 @@ class Heartbeat(threading.Thread):
         self._board.put(
             client=report["client"],
             inference=report["inference"],
+            console={"state": self._children["console"].state},
             datasets=report["datasets"],
             serving=report["serving"],
             certificate_days_left=report["certificate_days_left"],

@@ -21,6 +21,7 @@ from site_kits.site_home import SiteHome, read_state, write_state
 from site_kits.translation import _
 
 MARK = "CONSILIUM_AGENT_CHILD"
+CHILDREN = ("client", "inference", "console")
 _CREATE_TIME_SLACK_S = 2.0  # psutil's create time has the resolution of the kernel's clock ticks
 
 
@@ -106,7 +107,7 @@ class ChildRecord:
                     process = psutil.Process(int(child["pid"]))
                     orphans += [process, *process.children(recursive=True)]
         end_processes(orphans, grace_s=3)
-        ended = len(orphans) + end_marked(home, ("client", "inference"), grace_s=3)
+        ended = len(orphans) + end_marked(home, CHILDREN, grace_s=3)
         self.forget_all()
         return ended
 

@@ -1,9 +1,8 @@
-"""``consilium-site run``: check, register, enrol, then keep client, inference and heartbeat going."""
+"""``consilium-site run``: check, enrol, then keep client, inference, console and heartbeat going."""
 
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -13,22 +12,23 @@ from types import FrameType
 
 from site_kits.agent import preflight, renewal
 from site_kits.agent.children import Child
-from site_kits.agent.datasets import register_all
+from site_kits.agent.datasets import look_at_folders
 from site_kits.agent.doctor import Outcome, Patient, examine
 from site_kits.agent.doctor.checks import BEFORE_START
 from site_kits.agent.enrolment import Identity, enrol, identity_here
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.invitation import read_invitation
+from site_kits.agent.passphrase import has_passphrase, new_passphrase
+from site_kits.agent.places import console_port, inference_place
 from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
-from site_kits.agent.processes import ChildRecord, HomeLock, end_marked
+from site_kits.agent.processes import CHILDREN, ChildRecord, HomeLock, end_marked
 from site_kits.agent.pruning import prune_job_folders, rotate_audit
 from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
-from site_kits.ports import is_free
-from site_kits.site_home import SiteHome, read_state, write_state
+from site_kits.site_home import SiteHome
 from site_kits.translation import _
 
 log = logging.getLogger("consilium.site")
@@ -36,7 +36,6 @@ log = logging.getLogger("consilium.site")
 _TICK_S = 0.25
 _TICKS_A_DAY = int(86_400 / _TICK_S)
 _STOP_GRACE_S = 6.0
-_CHILDREN = ("client", "inference")
 
 
 class StopRequestedError(AgentError):
@@ -72,7 +71,7 @@ class Agent:
             if orphans:
                 log.warning(_("Ended %d processes that a former start of this site had left."), orphans)
             self._board.put(site=manifest.site, title=manifest.title, pid=os.getpid())
-            for name, sentence in register_all(self.home).items():
+            for name, sentence in look_at_folders(self.home).items():
                 self._board.problem(f"data {name}", sentence)
             door = PortalDoor(manifest.agents_url, self.home.root_ca)
             try:
@@ -144,16 +143,17 @@ class Agent:
                 child.tick()
             for thread in threads:
                 thread.start()
+            self._say_where_the_console_is()
             log.info(_("Site %s is up. Stop it with Ctrl-C."), manifest.site)
             self._watch(children)
         finally:
             self.stop.set()
             log.info(_("Stopping…"))
-            end_marked(self.home, _CHILDREN, grace_s=_STOP_GRACE_S)
+            end_marked(self.home, CHILDREN, grace_s=_STOP_GRACE_S)
             for child in children.values():
                 child.stopped()
             self._record.forget_all()
-            self._board.put(**{name: {"state": "stopped"} for name in _CHILDREN})
+            self._board.put(**{name: {"state": "stopped"} for name in CHILDREN})
             log.info(_("Stopped; nothing of this site is running any more."))
         if heartbeat.has_twin:
             raise AgentError(
@@ -183,7 +183,8 @@ class Agent:
         common = {"home": self.home, "python": self.python, "record": self._record}
         client = Child(name="client", command=self._client_command, **common)  # type: ignore[arg-type]
         inference = Child(name="inference", command=self._inference_command, **common)  # type: ignore[arg-type]
-        return {"client": client, "inference": inference}
+        console = Child(name="console", command=self._console_command, **common)  # type: ignore[arg-type]
+        return {"client": client, "inference": inference, "console": console}
 
     def _client_command(self) -> list[str]:
         for stale in ("daemon_pid.fl", "pid.fl", "shutdown.fl"):  # of a client that was killed
@@ -192,38 +193,29 @@ class Agent:
         return ["bash", str(self.home.flare / "startup" / "sub_start.sh"), "--once"]
 
     def _inference_command(self) -> list[str]:
-        host = os.environ.get("CONSILIUM_INFERENCE_HOST", "127.0.0.1")
-        port = self._inference_port(host)
-        address = f"http://127.0.0.1:{port}" if host in ("127.0.0.1", "0.0.0.0") else f"http://{host}:{port}"  # noqa: S104 — compared, not bound
-        url = os.environ.get("CONSILIUM_INFERENCE_URL", "").rstrip("/") or address
-        self._board.put(inference_address=address, inference_url=url)
-        module = ["-P", "-m", "site_kits.inference", "--home", str(self.home.root)]
-        return [str(self.python), *module, "--host", host, "--port", str(port), "--url", url]
+        place = inference_place(self.home)
+        self._board.put(inference_address=place.address, inference_url=place.url)
+        listen = ["--host", place.host, "--port", str(place.port), "--url", place.url]
+        return self._module("site_kits.inference", *listen)
 
-    def _inference_port(self, host: str) -> int:
-        """The port asked for, else the one of last time, else a free one. Raises AgentError when taken."""
-        remembered = self.home.state / "inference.json"
-        wished = os.environ.get("CONSILIUM_INFERENCE_PORT", "")
-        if wished:
-            if not wished.isdigit() or not 0 < int(wished) < 65536:
-                raise AgentError(
-                    _("CONSILIUM_INFERENCE_PORT must be a port number, not {x}.").format(x=wished)
-                )
-            if not is_free(host, int(wished)):
-                raise AgentError(
-                    _(
-                        "Port {port} for predictions is taken by another program. End that one or set "
-                        "CONSILIUM_INFERENCE_PORT to a free port and start again."
-                    ).format(port=wished)
-                )
-            return int(wished)
-        port = read_state(remembered).get("port")
-        if not isinstance(port, int) or not is_free(host, port):
-            with socket.socket() as probe:
-                probe.bind((host, 0))
-                port = int(probe.getsockname()[1])
-            write_state(remembered, {"port": port})
-        return port
+    def _console_command(self) -> list[str]:
+        port = console_port(self.home)
+        self._board.put(console_url=f"http://127.0.0.1:{port}/")
+        return self._module("site_kits.console", "--port", str(port))
+
+    def _module(self, name: str, *arguments: str) -> list[str]:
+        return [str(self.python), "-P", "-m", name, "--home", str(self.home.root), *arguments]
+
+    def _say_where_the_console_is(self) -> None:
+        """The passphrase goes to a terminal only: not to the log, and not into a service's journal."""
+        log.info(_("Console for this site's operator: %s"), self._board.fact("console_url") or "-")
+        if has_passphrase(self.home):
+            return
+        if sys.stdout.isatty():
+            sentence = _("Its passphrase, shown this once: {words}")
+            sys.stdout.write(sentence.format(words=new_passphrase(self.home)) + "\n")
+        else:
+            log.info(_("It has no passphrase yet. Make one with: ./start.sh console-password"))
 
 
 def stop_on_signals(agent: Agent) -> None:

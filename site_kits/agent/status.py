@@ -78,6 +78,9 @@ def render_status(home: SiteHome) -> tuple[str, bool]:
         _("  predictions:      {state}, {url}").format(
             state=inference.get("state", "?"), url=inference.get("url", "-")
         ),
+        _("  console:          {state}, {url}").format(
+            state=status.get("console", unknown).get("state", "?"), url=status.get("console_url", "-")
+        ),
         _("  portal:           {answer}").format(answer=_portal_line(status)),
         _("  certificate:      {days} days left").format(days=status.get("certificate_days_left", "?")),
     ]

@@ -1,4 +1,4 @@
-"""The site's own web application: predictions for bearers of tickets, the console page, models' states."""
+"""The site's own web application: predictions for bearers of tickets, models' states."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fl_jobs.errors import FLJobError
-from site_kits.inference import console
 from site_kits.inference.admission import Admission
 from site_kits.inference.bodies import read_uploads, to_records
 from site_kits.inference.doors import BodyGauge, Doors
@@ -88,11 +87,6 @@ class Inference:
         """GET /v1/status: which models this site serves and whether they are usable. No counts, no data."""
         return JSONResponse({"site": self.manifest.site, "models": self._states})
 
-    async def page(self, request: Request) -> Response:
-        """GET /: the console page for the site's operator."""
-        language = request.headers.get("accept-language", "")
-        return await asyncio.to_thread(console.page, self.home, self.manifest, self._states, language)
-
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Load torch and the ordered models in the background, then keep an eye on orders and files."""
@@ -152,9 +146,6 @@ def create_app(
     """The ASGI application of one site. ``loader`` is ``Predictor.load``, or a double in tests."""
     inference = Inference(home, manifest, loader)
     routes = [
-        Route("/", inference.page),
-        Route("/console.css", console.style),
-        Route("/favicon.ico", console.icon),
         Route("/v1/status", inference.status),
         Route("/v1/predict", inference.predict, methods=["POST"]),
     ]

@@ -65,7 +65,7 @@ def test_a_full_disk_costs_a_beat_and_not_the_heartbeat(home, portal, site, monk
     door, credentials, board = site
     portal.orders = [ORDER]
     stop = threading.Event()
-    children = {"client": child(home), "inference": child(home)}
+    children = {"client": child(home), "inference": child(home), "console": child(home)}
     monkeypatch.setattr(module, "INTERVAL_S", 0.05)
     monkeypatch.setattr(module, "LONGEST_INTERVAL_S", 0.05)
     keep = module.write_state

@@ -9,13 +9,14 @@ import httpx
 import psutil
 import pytest
 
-from site_kits.agent.processes import mark_of, marked_processes
+from site_kits.agent.__main__ import main
+from site_kits.agent.processes import CHILDREN, mark_of, marked_processes
 from site_kits.site_home import read_serving, read_state
 from tests.site_kits.site_doubles import LINK, PIN, add_cytology, environment, sha256, wait_until
 
 
 def everything(home):
-    return marked_processes([mark_of(home, "client"), mark_of(home, "inference")])
+    return marked_processes([mark_of(home, name) for name in CHILDREN])
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def client_pid(home):
 
 def test_one_command_enrols_registers_reports_and_leaves_nothing_behind(home, portal, start):
     add_cytology(home)
+    assert main(["--home", str(home.root), "register", "cytology"]) == 0  # shares it
     (home.root / "stubborn").touch()
     agent = start()
     beat = wait_until(
@@ -76,10 +78,15 @@ def test_a_killed_client_is_started_again_without_its_old_job_processes(home, po
     agent = start()
     first = wait_until(lambda: client_pid(home))
     wait_until(
-        lambda: len([p for p in everything(home) if p.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"]) >= 2
+        lambda: (
+            len([p for p in everything(home) if p.environ()["CONSILIUM_AGENT_CHILD"].startswith("client:")])
+            >= 2
+        )
     )
     old = {
-        process.pid for process in everything(home) if process.environ()["CONSILIUM_AGENT_CHILD"][0] == "c"
+        process.pid
+        for process in everything(home)
+        if process.environ()["CONSILIUM_AGENT_CHILD"].startswith("client:")
     }
     psutil.Process(first).kill()
     wait_until(lambda: client_pid(home) not in (None, first))
@@ -127,7 +134,7 @@ def test_the_inference_port_stays_over_a_restart(home, portal, start):
 def test_a_taken_port_is_a_sentence_and_the_client_still_runs(home, portal, start):
     taken = portal.url.rsplit(":", 1)[1]
     start(CONSILIUM_INFERENCE_PORT=taken)
-    wait_until(lambda: f"Port {taken} for predictions is taken" in screen(home))
+    wait_until(lambda: f"Port {taken} is taken by another program" in screen(home))
     wait_until(lambda: portal.heartbeats and portal.heartbeats[-1]["client"]["state"] == "running")
 
 
@@ -177,10 +184,10 @@ def test_a_clock_that_differs_is_said(home, portal, start):
 
 def test_a_broken_data_folder_is_said_and_the_site_comes_up(home, portal, start):
     add_cytology(home)
-    (home.data / "cytology" / "cases.csv").unlink()
+    (home.data / "cytology" / "manifest.json").write_text("{")
     start()
     wait_until(lambda: portal.heartbeats)
-    assert "data/cytology was not registered" in screen(home)
+    assert "data/cytology cannot be used" in screen(home)
     assert portal.heartbeats[-1]["datasets"] == []
 
 

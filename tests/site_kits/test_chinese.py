@@ -1,17 +1,10 @@
-"""A site speaks Chinese to who asks for it: the console and refusals by browser, the command by locale."""
+"""A site speaks Chinese to who asks for it: refusals by browser, the command by locale."""
 
 import pytest
 
 from site_kits.agent.__main__ import main
 
 CHINESE = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.5"}
-
-
-def test_the_console_is_chinese_for_a_chinese_browser(tabular):
-    page = tabular.client.get("/", headers=CHINESE).text
-    assert '<html lang="zh"' in page
-    assert "站点控制台" in page
-    assert "What leaves this site" not in page
 
 
 def test_a_refusal_is_chinese_for_a_chinese_browser(tabular):

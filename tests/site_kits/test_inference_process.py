@@ -13,7 +13,7 @@ import pytest
 from fl_jobs.catalog import validate_hyper_parameters
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec
 from fl_jobs.simulate import run_in_process
-from site_kits.agent.datasets import register_all
+from site_kits.agent.datasets import register_folder
 from site_kits.site_home import ServeOrder, write_state
 from site_kits.tickets import issue_ticket, new_claims
 from tests.site_kits.site_doubles import SITE, TICKET_KEY, Portal, add_cytology, unpack_kit, wait_until
@@ -30,7 +30,7 @@ def trained(authority, tmp_path_factory):
     homes = {name: unpack_kit(folder / name, portal, site=name) for name in (SITE, "hospital-b")}
     for home in homes.values():
         add_cytology(home)
-        assert register_all(home) == {}
+        register_folder(home, "cytology")
     task = TaskSpec(kind="tabular", labels=("benign", "malignant"), features=("a", "b"))
     spec = RunSpec(
         study=StudySpec(slug="cytology", purpose="test", dataset="cytology", task=task, teaching=True),

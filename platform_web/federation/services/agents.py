@@ -75,3 +75,11 @@ def record_heartbeat(*, site: Site, heartbeat: Heartbeat, now: datetime) -> None
             obj=[("dataset", card.name, card.digest) for card in changed[:20]],
             data={"rows": sum(card.rows for card in changed), "datasets": len(changed)},
         )
+    if withdrawn := known.keys() - {card.name for card in heartbeat.datasets}:
+        Dataset.objects.filter(site=site, name__in=withdrawn).delete()
+        audit.record(
+            act="dataset.withdrawn",
+            site=site.name,
+            obj=[("dataset", name, known[name]) for name in sorted(withdrawn)[:20]],
+            data={"datasets": len(withdrawn)},
+        )

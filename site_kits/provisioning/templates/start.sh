@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Brings this site up and keeps it up. Stop it with Ctrl-C. The one command of the kit.
 # The first time with the link of the invitation: ./start.sh LINK
-# With a word it does that instead: ./start.sh doctor | status | register | peers | requests | service | leave
+# With a word it does that instead: ./start.sh status | doctor | register | requests | peers | console-password |
+# service | leave
 #
 # CONSILIUM_PIN           the PIN of the invitation, where nobody sits to type it
 # CONSILIUM_PYTHON        a Python >= 3.11 that already has consilium; nothing is installed then
 # CONSILIUM_DEVICE        where training runs: auto (default: a GPU with CUDA, else the processor), cpu,
 #                         cuda or cuda:1 (the GPU that nvidia-smi numbers so)
 # CONSILIUM_MIN_FREE_MB   free disk space asked for before an installation (default 4096)
+# CONSILIUM_CONSOLE_PORT  where the operator's console listens, on this machine only
 # CONSILIUM_INFERENCE_PORT, _HOST, _URL   where predictions listen, and the address browsers are told
 set -u
 

@@ -1,0 +1,199 @@
+"""Pages of what the site is asked: a run, what would leave, a dry run, the answer; and what has left."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fl_jobs import catalog
+from fl_jobs.approval.egress import read_lines
+from fl_jobs.packaging.spec import RunSpec
+from site_kits.agent.dry_run import perform_dry_run, read_dry_run
+from site_kits.agent.requests import (
+    StoredRequest,
+    decide,
+    leaving_tensors,
+    list_requests,
+    load_request,
+    rule_sentence,
+)
+from site_kits.console.doors import Doors, Visit
+from site_kits.console.pages import refusal
+from site_kits.errors import AgentError
+from site_kits.site_home import SiteHome
+from site_kits.translation import _
+
+PATIENCE_S = 2.5
+_ROUNDS_SHOWN = 200
+
+
+@dataclass
+class DryRuns:
+    """Dry runs train, so there is one at a time, in a process of its own; the page asks how it is going."""
+
+    home: SiteHome
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _running: dict[str, float] = field(default_factory=dict)
+    _faults: dict[str, str] = field(default_factory=dict)
+    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    def running(self, run_id: str) -> int | None:
+        """Seconds since it was asked for; None when none is under way."""
+        began = self._running.get(run_id)
+        return None if began is None else int(time.monotonic() - began)
+
+    def fault(self, run_id: str) -> str:
+        """Why the last one gave no result."""
+        return self._faults.get(run_id, "")
+
+    async def start(self, run_id: str) -> None:
+        """Start one and wait a moment for it."""
+        if run_id not in self._running:
+            self._running[run_id] = time.monotonic()
+            task = asyncio.create_task(self._perform(run_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            await asyncio.wait([task], timeout=PATIENCE_S)
+
+    async def _perform(self, run_id: str) -> None:
+        self._faults.pop(run_id, None)
+        try:
+            async with self._one:
+                await asyncio.to_thread(perform_dry_run, self.home, run_id)
+        except AgentError as error:
+            self._faults[run_id] = str(error)
+        finally:
+            del self._running[run_id]
+
+
+class RunPages:
+    """Everything shown of a run is read from its specification, the bytes that would run."""
+
+    def __init__(self, home: SiteHome) -> None:
+        self.home, self.dry_runs = home, DryRuns(home)
+
+    def routes(self, doors: Doors) -> list[Route]:
+        """The pages' addresses."""
+        return [
+            doors.route("/runs/", self.list_runs),
+            doors.route("/runs/{run}/", self.show),
+            doors.route("/runs/{run}/dry-run", self.dry_run, "POST"),
+            doors.route("/runs/{run}/decide", self.decide, "POST"),
+            doors.route("/egress/", self.egress),
+        ]
+
+    async def list_runs(self, visit: Visit) -> Response:
+        """GET /runs/: undecided ones first."""
+        stored = await asyncio.to_thread(list_requests, self.home)
+        return visit.page("runs.html", stored=[(one, state_of(one)) for one in stored])
+
+    async def show(self, visit: Visit) -> Response:
+        """GET /runs/RUN/."""
+        try:
+            stored = await asyncio.to_thread(load_request, self.home, visit.request.path_params["run"])
+        except AgentError as error:
+            return refusal(self.home, 404, str(error))
+        request, spec = stored.request, stored.request.spec
+        run_id = request.run_id
+        return visit.page(
+            "run.html",
+            stored=stored, request=request, spec=spec, state=state_of(stored), address=f"/runs/{run_id}/",
+            method=_words(catalog.ALGORITHMS.get(spec.algorithm)), settings=_settings(spec),
+            model=_words(catalog.MODELS.get(spec.model.name)), leaving=_leaving(spec),
+            rules=[rule_sentence(rule) for rule in stored.verdict.rules] if stored.verdict else [],
+            running=self.dry_runs.running(run_id), fault=self.dry_runs.fault(run_id),
+            report=read_dry_run(self.home, run_id),
+        )  # fmt: skip
+
+    async def dry_run(self, visit: Visit) -> Response:
+        """POST: one round on this site's own data, sent nowhere."""
+        try:
+            stored = await asyncio.to_thread(load_request, self.home, visit.request.path_params["run"])
+        except AgentError as error:
+            return refusal(self.home, 404, str(error))
+        await self.dry_runs.start(stored.request.run_id)
+        return visit.go(f"/runs/{stored.request.run_id}/#dry-run")
+
+    async def decide(self, visit: Visit) -> Response:
+        """POST: approve or refuse exactly the digest that the page showed."""
+        run_id, approve = visit.request.path_params["run"], visit.one("answer") == "approve"
+        person = visit.one("person")[:150] or _("operator")
+        try:
+            stored = await asyncio.to_thread(load_request, self.home, run_id)
+            address = f"/runs/{stored.request.run_id}/"
+            if visit.one("digest") != stored.request.run_digest:
+                return visit.go(address, _("The run changed meanwhile. Look at it again."), "bad")
+            await asyncio.to_thread(
+                decide, self.home, stored.request.run_id, approve, visit.one("reason"), person
+            )
+        except AgentError as error:
+            return visit.go(f"/runs/{run_id}/", str(error), "bad")
+        sentence = (
+            _("Approved: exactly this run may train here.")
+            if approve
+            else _("Refused. The person who asked reads your reason.")
+        )
+        return visit.go(address, sentence)
+
+    async def egress(self, visit: Visit) -> Response:
+        """GET /egress/: what the meter counted, per run and round."""
+        runs = await asyncio.to_thread(_egress, self.home)
+        return visit.page("egress.html", runs=runs, most=_ROUNDS_SHOWN)
+
+
+def state_of(stored: StoredRequest) -> str:
+    """One of: waiting · approved · refused · unusable · deciding."""
+    if stored.decision is not None:
+        return "approved" if stored.decision.approve else "refused"
+    if stored.verdict is None:
+        return "unusable"
+    return "waiting" if stored.verdict.effect == "ask" else "deciding"
+
+
+def _settings(spec: RunSpec) -> list[tuple[str, str, Any]]:
+    """(title, name, value) of every hyper-parameter; the title is the catalog's where it has one."""
+    algorithm = catalog.ALGORITHMS.get(spec.algorithm)
+    titles = {one.name: one.title for one in algorithm.hyper_parameters} if algorithm else {}
+    return [(_(titles.get(name, "")), name, value) for name, value in sorted(spec.hyper_parameters.items())]
+
+
+def _words(entry: catalog.Algorithm | catalog.Model | None) -> tuple[str, str]:
+    """Title and summary in the operator's language; empty for what this version does not know."""
+    return (_(entry.title), _(entry.summary)) if entry else ("", "")
+
+
+def _leaving(spec: RunSpec) -> dict[str, Any]:
+    """The tensors with what they sum up to, once, per round and over the whole run."""
+    tensors = leaving_tensors(spec)
+    a_round = sum(one.bytes for one in tensors if one.phase == "train")
+    once = sum(one.bytes for one in tensors if one.phase != "train")
+    return {
+        "tensors": tensors, "round": a_round, "once": once, "total": once + spec.rounds * a_round,
+        "numbers": a_round // 4,
+    }  # fmt: skip
+
+
+def _egress(home: SiteHome) -> list[dict[str, Any]]:
+    """The runs that something left for, newest first, with a line per round and kind of answer."""
+    runs: dict[str, dict[str, Any]] = {}
+    for line in read_lines(home.root):
+        run = runs.setdefault(line.run_id, {"run_id": line.run_id, "bytes": 0, "last": "", "lines": {}})
+        size = line.number_bytes + line.message_bytes + line.text_bytes
+        run["bytes"] += size
+        run["last"] = line.at
+        key = (line.round, line.task)
+        entry = run["lines"].setdefault(
+            key, {"round": line.round, "task": line.task, "answers": 0, "bytes": 0, "numbers": 0}
+        )
+        entry["answers"] += 1
+        entry["bytes"] += size
+        entry["numbers"] += line.number_bytes
+        entry |= {"tensors": line.tensors, "tensor_count": line.tensor_count, "masked": line.masked}
+    titles = {one.request.run_id: one.request.study_title for one in list_requests(home)}
+    for run in runs.values():
+        run["title"] = titles.get(run["run_id"], "")
+        run["lines"] = list(run["lines"].values())[-_ROUNDS_SHOWN:]
+    return sorted(runs.values(), key=lambda run: str(run["last"]), reverse=True)

@@ -28,7 +28,7 @@ from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
-from site_kits.site_home import SiteHome
+from site_kits.site_home import SiteHome, read_state
 from site_kits.translation import _
 
 log = logging.getLogger("consilium.site")

@@ -69,7 +69,7 @@ def render_status(home: SiteHome) -> tuple[str, bool]:
         ), False
     status = read_state(home.status_json)
     unknown: dict[str, Any] = {}
-    client, inference = status.get("client", unknown), status.get("inference", unknown)
+    client, inference, console = (status.get(name, unknown) for name in ("client", "inference", "console"))
     lines = [
         _("Site {site} is running (process {pid}).").format(site=status.get("site", "?"), pid=pid),
         _("  training client:  {state}, {restarts} restarts").format(
@@ -79,7 +79,7 @@ def render_status(home: SiteHome) -> tuple[str, bool]:
             state=inference.get("state", "?"), url=inference.get("url", "-")
         ),
         _("  console:          {state}, {url}").format(
-            state=status.get("console", unknown).get("state", "?"), url=status.get("console_url", "-")
+            state=console.get("state", "?"), url=status.get("console_url", "-")
         ),
         _("  portal:           {answer}").format(answer=_portal_line(status)),
         _("  certificate:      {days} days left").format(days=status.get("certificate_days_left", "?")),

@@ -45,10 +45,9 @@ def issue(home, portal, *, days=90, name=SITE, key=None, ca=None):
     """Put a certificate like the portal's in place, different in one thing."""
     ca_key, ca_cert = ca or (portal.ca_key, portal.ca_cert)
     now = datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
-        .subject_name(subject)
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
         .issuer_name(ca_cert.subject)
         .public_key((key or load_or_make_key(home)).public_key())
         .serial_number(7)
@@ -282,21 +281,20 @@ def fault_few_cases(site, **_):
 FAULTS = {
     fault_old_python: "python", fault_old_package: "packages", fault_read_only_folder: "folder_rights",
     fault_full_disk: "disk", fault_little_memory: "memory", fault_few_open_files: "open_files",
-    fault_lost_card: "graphics_card", fault_wished_card: "graphics_card",
-    fault_taken_port: "prediction_port", fault_huge_logs: "log_size",
-    fault_policy_with_a_typo: "policy", fault_policy_that_is_a_folder: "policy",
+    fault_lost_card: "graphics_card", fault_wished_card: "graphics_card", fault_taken_port: "prediction_port",
+    fault_huge_logs: "log_size", fault_policy_with_a_typo: "policy", fault_policy_that_is_a_folder: "policy",
     fault_incomplete_kit: "kit_files", fault_mistyped_policy: "site_json",
-    fault_mixed_kits: "root_certificate",
-    fault_late_kit: "enrolment", fault_no_certificate: "enrolment", fault_open_key: "private_key",
-    fault_lost_key: "private_key", fault_half_written_key: "private_key", fault_other_site: "certificate",
-    fault_other_key: "certificate", fault_other_root: "certificate", fault_damaged_certificate: "certificate",
-    fault_expired: "certificate_days", fault_expires_soon: "certificate_days",
-    fault_damaged_pins: "pinned_keys", fault_unknown_portal: "portal_name", fault_dead_proxy: "proxy",
-    fault_closed_portal: "portal_port", fault_inspected_portal: "portal_certificate",
-    fault_wrong_clock: "clock", fault_unknown_training_server: "training_name",
-    fault_closed_training_server: "training_port", fault_inspected_training_server: "training_certificate",
-    fault_no_data: "data", fault_broken_manifest: "data_manifests", fault_escaping_manifest: "data_rows",
-    fault_bad_row: "data_rows", fault_missing_image: "data_files", fault_changed_data: "data_registered",
+    fault_mixed_kits: "root_certificate", fault_late_kit: "enrolment", fault_no_certificate: "enrolment",
+    fault_open_key: "private_key", fault_lost_key: "private_key", fault_half_written_key: "private_key",
+    fault_other_site: "certificate", fault_other_key: "certificate", fault_other_root: "certificate",
+    fault_damaged_certificate: "certificate", fault_expired: "certificate_days",
+    fault_expires_soon: "certificate_days", fault_damaged_pins: "pinned_keys",
+    fault_unknown_portal: "portal_name", fault_dead_proxy: "proxy", fault_closed_portal: "portal_port",
+    fault_inspected_portal: "portal_certificate", fault_wrong_clock: "clock",
+    fault_unknown_training_server: "training_name", fault_closed_training_server: "training_port",
+    fault_inspected_training_server: "training_certificate", fault_no_data: "data",
+    fault_broken_manifest: "data_manifests", fault_escaping_manifest: "data_rows", fault_bad_row: "data_rows",
+    fault_missing_image: "data_files", fault_changed_data: "data_registered",
     fault_not_registered: "data_registered", fault_patient_on_two_sides: "data_patients",
     fault_same_image_on_two_sides: "data_duplicates", fault_few_cases: "label_counts",
 }  # fmt: skip

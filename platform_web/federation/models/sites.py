@@ -1,10 +1,8 @@
-"""Sites and what they hold: kits, certificates, data sets; and the federation's own identities."""
+"""Sites, what they say of their data, and the nonces their agents have used."""
 
-import uuid
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
 from django.utils.translation import gettext as _t
@@ -16,62 +14,6 @@ from platform_web.accounts.scope import ScopedManager
 FLARE_FRESH = timedelta(seconds=15)
 HEARTBEAT_FRESH = timedelta(seconds=30)
 TWIN_SHOWN = timedelta(minutes=10)
-
-
-class Federation(models.Model):
-    """The one federation of this portal: its CA and its addresses. Keys are sealed with the master key."""
-
-    name = models.CharField(_("name"), max_length=63, unique=True)
-    server_name = models.CharField(_("server name"), max_length=253)
-    flare_host = models.CharField(_("NVFlare host"), max_length=253)
-    flare_port = models.PositiveIntegerField(_("NVFlare port"))
-    agents_url = models.CharField(_("address of the agents' door"), max_length=300)
-    web_origin = models.CharField(_("address of the portal"), max_length=300)
-    root_certificate_pem = models.TextField(_("root certificate"))
-    root_key_sealed = models.BinaryField()
-    key_check = models.BinaryField()
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-
-    class Meta:
-        verbose_name = _("federation")
-        verbose_name_plural = _("federations")
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class ServiceIdentity(models.Model):
-    """``ops`` (project_admin) or ``runs`` (lead): the only two NVFlare users there are."""
-
-    name = models.CharField(_("name"), max_length=63, unique=True)
-    role = models.CharField(_("role"), max_length=40)
-    certificate_pem = models.TextField(_("certificate"))
-    key_sealed = models.BinaryField()
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-
-    class Meta:
-        verbose_name = _("service identity")
-        verbose_name_plural = _("service identities")
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class TicketKey(models.Model):
-    """The Ed25519 key that signs clinic tickets; sites hold the public half."""
-
-    kid = models.CharField(_("key id"), max_length=32, unique=True)
-    public_key = models.CharField(_("public key"), max_length=44)
-    private_key_sealed = models.BinaryField()
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-    retired_at = models.DateTimeField(_("retired at"), null=True, blank=True)
-
-    class Meta:
-        verbose_name = _("ticket key")
-        verbose_name_plural = _("ticket keys")
-
-    def __str__(self) -> str:
-        return self.kid
 
 
 class Site(models.Model):
@@ -170,110 +112,6 @@ class Site(models.Model):
         if not self.is_seen_by_flare(now):
             return _t("Not registered with the NVFlare server: is its port reachable from the site?")
         return ""
-
-
-class Kit(models.Model):
-    """One invitation and the kit that goes with it.
-
-    The link is the site's credential for one certificate, together with the PIN told by another channel.
-    Of the link only the SHA-256 is kept, of the PIN a salted slow hash. The kit itself holds no secret.
-    """
-
-    site_path: ClassVar[str] = "site"
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="kits")
-    link_sha256 = models.CharField(max_length=64, unique=True)
-    link_expires = models.DateTimeField(_("link expires"))
-    pin_hash = models.CharField(max_length=128, blank=True)
-    pin_failures = models.PositiveSmallIntegerField(_("wrong PINs"), default=0)
-    locked_at = models.DateTimeField(_("locked at"), null=True, blank=True)
-    built_at = models.DateTimeField(_("built at"), null=True)
-    fetched_at = models.DateTimeField(_("fetched at"), null=True)
-    enrolled_at = models.DateTimeField(_("used at"), null=True)
-    revoked_at = models.DateTimeField(_("replaced at"), null=True)
-    zip_sha256 = models.CharField(_("SHA-256 of the file"), max_length=64, blank=True)
-    error = models.TextField(_("error"), blank=True)
-    issued_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-
-    objects = ScopedManager()
-
-    class Meta:
-        verbose_name = _("kit")
-        verbose_name_plural = _("kits")
-        ordering = ["-created"]
-
-    def __str__(self) -> str:
-        return f"{self.site.name} {self.created:%Y-%m-%d %H:%M}"
-
-
-class Certificate(models.Model):
-    """A certificate issued to a site for the key it made itself."""
-
-    site_path: ClassVar[str] = "site"
-
-    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="certificates")
-    kit = models.ForeignKey(Kit, null=True, on_delete=models.SET_NULL, related_name="certificates")
-    serial = models.CharField(_("serial number"), max_length=40, unique=True)  # hex, lower case
-    fingerprint_sha256 = models.CharField(_("fingerprint"), max_length=64)
-    pem = models.TextField(_("certificate"))
-    not_before = models.DateTimeField(_("not before"))
-    not_after = models.DateTimeField(_("not after"))
-    renewal_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="renewals")
-    replaced_at = models.DateTimeField(_("replaced at"), null=True, blank=True)  # the site uses a newer one
-    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
-    created = models.DateTimeField(_("created"), auto_now_add=True)
-
-    objects = ScopedManager()
-
-    class Meta:
-        verbose_name = _("certificate")
-        verbose_name_plural = _("certificates")
-        ordering = ["-created"]
-
-    def __str__(self) -> str:
-        return f"{self.site.name} {self.serial}"
-
-    @property
-    def is_current(self) -> bool:
-        """Neither revoked nor replaced; it may have expired."""
-        return self.revoked_at is None and self.replaced_at is None
-
-
-class Revocation(models.Model):
-    """One administrator's wish to revoke a site's certificates; it takes a second one to make it so."""
-
-    site_path: ClassVar[str] = "site"
-
-    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="revocations")
-    reason = models.CharField(_("reason"), max_length=500)
-    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
-    closed_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
-    )
-    confirmed_at = models.DateTimeField(_("confirmed at"), null=True, blank=True)
-    withdrawn_at = models.DateTimeField(_("withdrawn at"), null=True, blank=True)
-
-    objects = ScopedManager()
-
-    class Meta:
-        verbose_name = _("revocation")
-        verbose_name_plural = _("revocations")
-        ordering = ["-requested_at"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["site"],
-                condition=models.Q(confirmed_at=None, withdrawn_at=None),
-                name="one_open_revocation_per_site",
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.site.name}: {self.reason[:40]}"
 
 
 class Dataset(models.Model):

@@ -8,6 +8,8 @@ import shutil
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -29,24 +31,35 @@ class ShortLived(Machine):
         return super().portal_environment() | {"CONSILIUM_CERTIFICATE_LIFETIME_S": str(LIFETIME_S)}
 
 
-def prove_runs(proof: Proof, *, repeats: int) -> None:
-    folder = FOLDER / "site-certificate-runs"
+@contextmanager
+def platform(proof: Proof, name: str, machine: type[Machine]) -> Iterator[Campaign]:
+    """Four sites and their portal in a folder of their own, all ended afterwards."""
+    folder = FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
-    run = Campaign(folder, machine=ShortLived)
+    run = Campaign(folder, machine=machine)
     try:
         run.start()
+        yield run
+    finally:
+        left = run.machine.stop()
+    proof.check("2", "processes left after the stop", left, "0", left == 0)
+
+
+def prove_renewal(proof: Proof) -> None:
+    with platform(proof, "certificates-renewed", ShortLived) as run:
         renewed(proof, run)
+
+
+def prove_revocation(proof: Proof, *, repeats: int) -> None:
+    with platform(proof, "certificates-revoked", Machine) as run:
         second = second_administrator(run)
         delays: list[float] = []
         for _ in range(repeats):
             delays += revoked_in_a_run(proof, run, second)
         figure = f"{len(delays)}: median {statistics.median(delays):.2f} s, worst {max(delays):.2f} s"
-        proof.check("2", "connections of a site revoked in a run are cut", figure, f"≤ {EFFECTIVE_S:.0f} s",
-                    passed=max(delays) <= EFFECTIVE_S)  # fmt: skip
+        in_time = max(delays) <= EFFECTIVE_S
+        proof.check("2", "connections of a site revoked in a run are cut", figure, "≤ 5 s", in_time)
         suspended(proof, run)
-    finally:
-        left = run.machine.stop()
-    proof.check("2", "processes left after the stop", left, "0", left == 0)
 
 
 def renewed(proof: Proof, run: Campaign) -> None:

@@ -21,7 +21,8 @@ Timed = list[dict[str, Any]]
 def prove_certificates(proof: Proof, *, full: bool) -> None:
     """Cheap trials against one running NVFlare server, then runs of whole sites with their agents."""
     proof.section("2", lambda: trials(proof, count=TRIALS[full]))
-    proof.section("2", lambda: certificate_runs.prove_runs(proof, repeats=RUNS[full]))
+    proof.section("2", lambda: certificate_runs.prove_renewal(proof))
+    proof.section("2", lambda: certificate_runs.prove_revocation(proof, repeats=RUNS[full]))
 
 
 def trials(proof: Proof, *, count: int) -> None:

@@ -103,6 +103,17 @@ def test_a_heartbeat_keeps_the_cards_and_is_audited_only_when_one_changed(make_s
     assert entries().count("dataset.reported") == 2
 
 
+def test_a_card_that_no_longer_arrives_is_forgotten_and_that_is_audited_once(make_site):
+    site = make_site()
+    beat(site, label_counts={"b": None, "m": None})  # counts that stay at the site
+    assert Dataset.objects.get().label_counts == {"b": None, "m": None}
+    for _time in range(2):
+        nothing = Heartbeat.model_validate({"agent_version": "0.1.0", "datasets": []})
+        services.record_heartbeat(site=site, heartbeat=nothing, now=timezone.now())
+    assert not Dataset.objects.exists()
+    assert entries().count("dataset.withdrawn") == 1
+
+
 def test_green_needs_nvflare_and_a_heartbeat_and_missing_says_which(make_site):
     site, now = make_site(), timezone.now()
     assert "No heartbeat" in site.missing(now)

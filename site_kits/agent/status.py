@@ -59,17 +59,11 @@ class StatusBoard:
 def render_status(home: SiteHome) -> tuple[str, bool]:
     """The status for a person, and whether the agent runs without an open problem."""
     pid = HomeLock.holder(home.state / "agent.lock")
-    if left := read_state(home.state / "left.json"):
-        return _(
-            "This site left the federation on {day}. To come back, ask the administrator for a new kit."
-        ).format(day=str(left.get("at", "?"))[:10]), False
-    if pid is None:
-        return _("This site is not running. Start it with ./start.sh in {folder}.").format(
-            folder=home.root
-        ), False
+    if absent := _absent(home, pid):
+        return absent, False
     status = read_state(home.status_json)
     unknown: dict[str, Any] = {}
-    client, inference, console = (status.get(name, unknown) for name in ("client", "inference", "console"))
+    client, inference = status.get("client", unknown), status.get("inference", unknown)
     lines = [
         _("Site {site} is running (process {pid}).").format(site=status.get("site", "?"), pid=pid),
         _("  training client:  {state}, {restarts} restarts").format(
@@ -79,7 +73,7 @@ def render_status(home: SiteHome) -> tuple[str, bool]:
             state=inference.get("state", "?"), url=inference.get("url", "-")
         ),
         _("  console:          {state}, {url}").format(
-            state=console.get("state", "?"), url=status.get("console_url", "-")
+            state=status.get("console", {}).get("state", "?"), url=status.get("console_url", "-")
         ),
         _("  portal:           {answer}").format(answer=_portal_line(status)),
         _("  certificate:      {days} days left").format(days=status.get("certificate_days_left", "?")),
@@ -97,6 +91,18 @@ def render_status(home: SiteHome) -> tuple[str, bool]:
     problems = list(status.get("problems", unknown).values())
     lines += [_("  to do: {sentence}").format(sentence=sentence) for sentence in problems]
     return "\n".join(lines), not problems
+
+
+def _absent(home: SiteHome, pid: int | None) -> str:
+    """Why there is no status; empty for a site that runs."""
+    if left := read_state(home.state / "left.json"):
+        sentence = _(
+            "This site left the federation on {day}. To come back, ask the administrator for a new kit."
+        )
+        return sentence.format(day=str(left.get("at", "?"))[:10])
+    if pid is None:
+        return _("This site is not running. Start it with ./start.sh in {folder}.").format(folder=home.root)
+    return ""
 
 
 def _portal_line(status: dict[str, Any]) -> str:

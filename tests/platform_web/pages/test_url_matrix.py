@@ -97,13 +97,13 @@ def people(ann, dana, otto, two_sites, person):
     }
 
 
-@pytest.fixture
 def revocation(site, people):
     """One that waits for a second administrator."""
     reason, person = "a laptop was lost", people["administrator"]
     return Revocation.objects.create(site=site, reason=reason, requested_by=person)
 
 
+@pytest.fixture
 def paths(rows, people):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()

@@ -118,7 +118,7 @@ def read_decision(home: Path, run_id: str) -> SiteDecision | None:
 def _read(path: Path, model: type[T]) -> T | None:
     """A link in its place is refused: the file is the agent's own."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             content = file.read(MAX_REQUEST_BYTES + 1)
     except FileNotFoundError:

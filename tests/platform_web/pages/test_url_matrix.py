@@ -97,12 +97,18 @@ def people(ann, dana, otto, two_sites, person):
 
 
 @pytest.fixture
-def paths(rows, people):
+def waiting(rows, people):
+    """A revocation of site A that waits for a second administrator."""
+    site = Site.objects.get(name="site-a")
+    return Revocation.objects.create(
+        site=site, reason="a laptop was lost", requested_by=people["administrator"]
+    )
+
+
+@pytest.fixture
+def paths(rows, people, waiting):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
-    waiting = Revocation.objects.create(
-        site=model.site, reason="a laptop was lost", requested_by=people["administrator"]
-    )
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
     return {
         "home": "/",

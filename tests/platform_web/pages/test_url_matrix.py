@@ -104,7 +104,16 @@ def revocation(site, people):
 
 
 @pytest.fixture
-def paths(rows, people):
+def waiting(rows, people):
+    """A revocation of site A that waits for a second administrator."""
+    site = Site.objects.get(name="site-a")
+    return Revocation.objects.create(
+        site=site, reason="a laptop was lost", requested_by=people["administrator"]
+    )
+
+
+@pytest.fixture
+def paths(rows, people, waiting):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]

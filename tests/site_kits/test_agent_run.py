@@ -282,16 +282,6 @@ def test_start_refuses_a_python_without_consilium(home):
     assert "is not a Python 3.11" in done.stderr
 
 
-def test_status_says_when_nothing_runs(home):
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "site_kits.agent", "--home", str(home.root), "status"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "not running. Start it with ./start.sh" in done.stdout
-
-
 def test_the_doctor_names_each_thing_that_is_not_in_order(portal, tmp_path):
     home = unpack_kit(tmp_path / "unreachable", portal, agents_url="https://localhost:9")
     done = subprocess.run(

@@ -3,6 +3,7 @@
 Everything is an allow-list: a name, a shape or a key that nobody declared stays at the site.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -37,6 +38,9 @@ _MESSAGE_TYPES = {
     wire.RECOVER: Recover.TYPE,
 }
 _LANES = frozenset({"samples", "one"})
+_COLUMNS = {"local", "global", "personal", TUNED}
+SITE_PART_CHARACTERS_MAX = 65_536
+ROUNDS_MAX = 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -99,6 +103,31 @@ def _check_open_part(part: object, allowed: frozenset[str], task: str, *, share_
         raise SharedStateError("The digest of the initial model is not a digest.")
     if not share_site_metrics:
         _check_site_part(part.get("site"), task)
+    _check_files(part.get("site"))
+
+
+def _check_files(site: object) -> None:
+    """Digests are digests, shared figures or not, and figures do not fill a page."""
+    if len(json.dumps(site, default=str)) > SITE_PART_CHARACTERS_MAX:
+        raise SharedStateError("The site's own figures are longer than any run's.")
+    finish = site.get("finish") if isinstance(site, dict) else None
+    if finish is None:
+        return
+    files = finish.get("files") or {} if isinstance(finish, dict) else None
+    shared = finish.get("shared_sha256") or {} if isinstance(finish, dict) else None
+    if not isinstance(files, dict) or not isinstance(shared, dict):
+        raise SharedStateError("The final report names files in a form that no run declares.")
+    digests = list(shared.values())
+    for file in files.values():
+        if not isinstance(file, dict) or file.keys() != {"round", "personal_sha256"}:
+            raise SharedStateError("The final report names files in a form that no run declares.")
+        digests.append(file["personal_sha256"])
+        if type(file["round"]) is not int or not 0 <= file["round"] <= ROUNDS_MAX:
+            raise SharedStateError("The final report names a round that no run has.")
+    if (files.keys() | shared.keys()) - _COLUMNS:
+        raise SharedStateError("The final report names an arm that no run has.")
+    if not all(isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in digests):
+        raise SharedStateError("A digest in the final report is not a digest.")
 
 
 def _check_tensors(tensors: TensorMap, spec: RunSpec, task: str, phase: str) -> None:

@@ -131,6 +131,28 @@ def test_the_final_report_of_a_private_site_has_digests_and_no_cells():
         check({}, "finish", site={"finish": report | {"rows_of_patients": []}})
 
 
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"files": {"local": {"round": 1, "personal_sha256": "patient 7"}}},
+        {"files": {"local": {"round": 10**300, "personal_sha256": "0" * 64}}},
+        {"files": {"patient 7": {"round": 1, "personal_sha256": "0" * 64}}},
+        {"files": {"local": {"round": 1, "personal_sha256": "0" * 64, "rows": [1, 2]}}},
+        {"shared_sha256": {"global": "patient 7"}},
+        {"files": ["patient 7"]},
+    ],
+)
+def test_the_names_of_files_carry_nothing_else(share, rows):
+    with pytest.raises(SharedStateError):
+        check({}, "finish", share, site={"finish": rows})
+
+
+def test_a_sites_own_figures_do_not_fill_pages():
+    with pytest.raises(SharedStateError, match="longer"):
+        check(W, share=True, site={"trained": {"global": {"train_loss": "7" * 70_000}}})
+
+
 KEEPS = STANDING + "[output]\nshare_site_metrics = false\n"
 
 

@@ -34,6 +34,7 @@ KINDS = {
     "granian": "portal or inference (granian)", "celery": "Celery", "server_train": "NVFlare server",
     "client_train": "NVFlare client", "runner_process": "NVFlare job", "worker_process": "NVFlare job",
     "site_kits.agent": "agent", "infra.supervision": "supervisor", "site_kits.inference": "inference",
+    "site_kits.console": "console",
 }  # fmt: skip
 
 

@@ -102,14 +102,6 @@ def _ask(run: Campaign, site: DemoSite, folder: Path, problems: list[str]) -> No
         page.wait_for_selector("#result", state="visible", timeout=30_000)
         page.wait_for_timeout(500)
         page.screenshot(path=folder / "clinic.png", full_page=True)
-        page.goto(f"http://127.0.0.1:{_inference_port(run, site)}/")
-        page.screenshot(path=folder / "site-console.png", full_page=True)
-
-
-def _inference_port(run: Campaign, site: DemoSite) -> int:
-    rows = run.journey.person("administrator").json("/sites/status.json")["sites"]
-    url = next(row["inference_url"] for row in rows if row["name"] == site.name)
-    return int(url.rsplit(":", 1)[1].rstrip("/"))
 
 
 def _note(problems: list[str], kind: str, text: str) -> None:

@@ -123,7 +123,7 @@ def ask_twice(site: ConsoleSite) -> str:
         "asked_by": "Dana (scientist)",
         "sites": ["hospital-a", "riverside", "lakeside"],
     }
-    first = _spec(rounds=10, rate=0.01)
+    first = _described(_spec(rounds=10, rate=0.01))
     before = make_request(first, str(uuid.uuid4()), asked_at="2026-11-20T08:00:00+00:00", **about)
     keep_request(site.home, before)
     decision = {
@@ -133,7 +133,9 @@ def ask_twice(site: ConsoleSite) -> str:
     (site.home.root / "requests" / before.run_id / "decision.json").write_text(json.dumps(decision))
     for number in (1, 2, 3):
         append_line(site.home.root, _left(before.run_id, number, first))
-    request = make_request(_spec(rounds=12, rate=0.02), str(uuid.uuid4()), **about)
+    request = make_request(
+        _spec(rounds=12, rate=0.02).model_copy(update={"tensors": first.tensors}), str(uuid.uuid4()), **about
+    )
     keep_request(site.home, request)
     return request.run_id
 
@@ -148,9 +150,9 @@ def _left(run_id: str, number: int, spec: RunSpec) -> EgressLine:
 
 
 def _spec(*, rounds: int, rate: float) -> RunSpec:
-    """A run on the cytology table, its tensors listed by the same program that the portal asks."""
+    """A run on the cytology table; neither rounds nor rate change what leaves."""
     study = cytology()
-    spec = RunSpec(
+    return RunSpec(
         study=StudySpec(
             slug=STUDY, purpose=study.purpose, dataset=STUDY, teaching=True,
             task=TaskSpec(kind="tabular", labels=study.labels, features=study.features),
@@ -163,6 +165,10 @@ def _spec(*, rounds: int, rate: float) -> RunSpec:
         min_sites=3,
         policy=PolicySpec(secure_aggregation=True),
     )  # fmt: skip
+
+
+def _described(spec: RunSpec) -> RunSpec:
+    """The run with its tensors, listed by the same program that the portal asks."""
     done = subprocess.run(
         [sys.executable, "-m", "fl_jobs.describe"], input=spec.canonical(), capture_output=True, check=True
     )

@@ -7,9 +7,10 @@ from starlette.routing import Route
 
 from site_kits.agent.datasets import registered_cards
 from site_kits.agent.passphrase import check_passphrase, new_passphrase
+from site_kits.console.reading import run
 from site_kits.console.sessions import IDLE_S, LONGEST_WAIT_S, Attempts, Sessions
 from tests.site_kits.console_doubles import ADDRESS, Operator
-from tests.site_kits.site_doubles import add_cytology
+from tests.site_kits.site_doubles import add_cytology, add_images
 
 PUBLIC = {"/login", "/console.css", "/favicon.ico"}
 
@@ -178,3 +179,32 @@ def test_the_console_is_chinese_for_a_chinese_browser(home, operator):
     operator.post("/data/cytology/check")
     operator.get("/data/cytology/?lang=zh")
     assert "“x” 不是数字" in operator.text
+
+
+def test_images_in_one_folder_per_label_become_a_data_set(home):
+    add_images(home, 24, name="skin")
+    for path in (home.data / "skin").glob("*.png"):
+        number = int(path.stem)
+        label = home.data / "skin" / ("naevus" if number % 2 else "melanoma")
+        label.mkdir(exist_ok=True)
+        path.rename(label / f"p{number // 2}_{number}.png")
+    (home.data / "skin" / "labels.csv").unlink()
+    (home.data / "skin" / "manifest.json").unlink()
+    assert run(home, "look", "skin", {})["images"] == {"melanoma": 12, "naevus": 12}
+    assert run(home, "list_images", "skin", {"patient": "_"})["labels"] == ["melanoma", "naevus"]
+    found = run(home, "check", "skin", {})
+    assert (found["error"], found["count"], found["card"]["rows"]) == (None, 0, 24)
+    assert sum(found["statistics"]["patients"]) == 12  # both images of a patient on one side
+
+
+def test_a_table_in_data_itself_gets_a_folder_of_its_own(home, operator):
+    (home.data / "Tickets 2026.csv").write_text("text,label\na,x\nb,y\n")
+    operator.get("/data/")
+    assert "Tickets 2026.csv" in operator.text
+    assert (
+        operator.post("/data/take", file="../Tickets 2026.csv").headers["location"] == "/data/tickets-2026/"
+    )
+    assert (home.data / "tickets-2026" / "Tickets 2026.csv").is_file()
+    operator.get("/data/")
+    operator.post("/data/take", file="../../rootCA.pem")
+    assert home.root_ca.exists()

@@ -173,8 +173,8 @@ def register_dicom(proof: Proof, page: Page, site: ConsoleSite) -> None:
     named = page.locator('td:has-text("Patient\'s Name")').count()
     page.check("input[name=acknowledged]")
     press(page, "form[action$='convert'] button.main")
-    page.goto(f"{site.url}data/chest-images-pixels/")  # where a copy that is quick leads by itself
-    settle(page)
+    page.goto(f"{site.url}data/chest-images/")  # a copy that is quick leads to its page by itself
+    press(page, ".verdict a")
     shoot(page, "en-08-dicom-copy")
     press(page, "form[action$='share'] button.main")
     wait_until(lambda: "chest-images-pixels" in site.shared(), 40)

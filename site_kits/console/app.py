@@ -43,7 +43,7 @@ class SignIn:
             return self._page(visit, sentence, 429)
         if not await asyncio.to_thread(self._attempts.check, visit.one("passphrase")):
             sentence = _("This is not the passphrase. A new one: ./start.sh console-password")
-            return self._page(visit, sentence, 403)
+            return self._page(visit, sentence)
         return self._doors.keep(visit.go("/"), self._doors.sessions.open())
 
     async def sign_out(self, visit: Visit) -> Response:

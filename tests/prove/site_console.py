@@ -73,12 +73,15 @@ def press(page: Page, button: str) -> None:
 
 
 def settle(page: Page) -> None:
-    """Wait while a page says that something is being read and loads itself again."""
-    page.wait_for_load_state()
-    for _second in range(PATIENCE_MS // 1000):
-        if not page.locator("meta[http-equiv=refresh][content^='2;'], meta[content^='3;']").count():
+    """Wait while a page says that something is being read and loads itself again; quiet for two seconds."""
+    quiet, until = 0, time.monotonic() + PATIENCE_MS / 1000
+    while time.monotonic() < until:
+        page.wait_for_timeout(700)
+        page.wait_for_load_state()
+        again = page.locator("meta[http-equiv=refresh][content^='2;'], meta[content^='3;']").count()
+        quiet = 0 if again else quiet + 1
+        if quiet >= 3:
             return
-        page.wait_for_timeout(1000)
     raise AssertionError(f"{page.url} was still being read after {PATIENCE_MS // 1000} s")
 
 
@@ -170,8 +173,8 @@ def register_dicom(proof: Proof, page: Page, site: ConsoleSite) -> None:
     named = page.locator('td:has-text("Patient\'s Name")').count()
     page.check("input[name=acknowledged]")
     press(page, "form[action$='convert'] button.main")
-    page.goto(f"{site.url}data/chest-images-pixels/")  # where a copy that is quick leads by itself
-    settle(page)
+    page.goto(f"{site.url}data/chest-images/")  # a copy that is quick leads to its page by itself
+    press(page, ".verdict a")
     shoot(page, "en-08-dicom-copy")
     press(page, "form[action$='share'] button.main")
     wait_until(lambda: "chest-images-pixels" in site.shared(), 40)

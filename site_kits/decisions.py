@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from fl_jobs.approval.records import Moment
 from fl_jobs.packaging.spec import NAME_PATTERN, canonical_json
 from site_kits.errors import SignatureError
 from site_kits.signing import sign_bytes, verify_bytes
@@ -31,7 +32,7 @@ class DecisionStatement(BaseModel):
     reason: NoNul = ""
     rules: Annotated[tuple[NoNul, ...], Field(max_length=20)] = ()
     policy_digest: Digest
-    decided_at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00$")]
+    decided_at: Moment
 
     def text(self) -> str:
         """The signed text."""

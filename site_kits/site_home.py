@@ -95,6 +95,11 @@ class SiteHome:
         return self.root / "checked"
 
     @property
+    def pseudonym_key(self) -> Path:
+        """The secret behind the pseudonyms of de-identified copies."""
+        return self.state / "pseudonyms.key"
+
+    @property
     def console_passphrase(self) -> Path:
         """The hash of the console's passphrase."""
         return self.state / "console-passphrase.json"

@@ -21,6 +21,7 @@ RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-
 TASKS: Final = ("phase", "train", "validate", "finish")
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Site = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00$")]
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -56,14 +57,14 @@ class SiteDecision(_Frozen):
     """A site's word on one run. ``policy`` is the meet of platform, study and site when it was given."""
 
     version: Literal[1] = 1
-    run_id: str
+    run_id: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     run_digest: Digest
     approve: bool
     by: Literal["rule", "person"]
     person: str = Field(default="", max_length=150)  # stays at the site
     reason: str = Field(default="", max_length=2000)
-    rules: tuple[str, ...] = ()
-    decided_at: str
+    rules: tuple[str, ...] = Field(default=(), max_length=20)
+    decided_at: Moment  # what is signed has the same form
     policy: Policy
 
 

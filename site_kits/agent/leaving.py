@@ -35,6 +35,8 @@ def secrets_of(home: SiteHome) -> list[Path]:
         home.root / "secagg_peers.json",
         home.state / "secagg_seen.json",
         home.serving_json,
+        home.console_passphrase,
+        home.pseudonym_key,
     ]
 
 

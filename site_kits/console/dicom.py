@@ -159,7 +159,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _key(home: SiteHome) -> bytes:
     """The secret behind the pseudonyms; it stays at the site."""
-    path = home.state / "pseudonyms.key"
+    path = home.pseudonym_key
     if not path.exists():
         write_bytes(path, secrets.token_bytes(32), mode=0o600)
     return path.read_bytes()

@@ -97,12 +97,6 @@ def people(ann, dana, otto, two_sites, person):
     }
 
 
-def revocation(site, people):
-    """One that waits for a second administrator."""
-    reason, person = "a laptop was lost", people["administrator"]
-    return Revocation.objects.create(site=site, reason=reason, requested_by=person)
-
-
 @pytest.fixture
 def waiting(rows, people):
     """A revocation of site A that waits for a second administrator."""
@@ -117,7 +111,6 @@ def paths(rows, people, waiting):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
-    waiting = revocation(model.site, people)
     return {
         "home": "/",
         "people": "/people/",

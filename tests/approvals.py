@@ -53,7 +53,7 @@ def approved_by_person(home: Path, spec: RunSpec, run_id: str) -> None:
         approve=True,
         by="person",
         person="olaf",
-        decided_at="2026-12-01T00:00:00+00:00",
+        decided_at="2026-12-01T00:00:00.000+00:00",
         policy=Policy(),
     )
     (home / "requests" / run_id / "decision.json").write_text(decision.model_dump_json())

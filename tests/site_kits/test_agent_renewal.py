@@ -42,7 +42,7 @@ class Site:
             python=Path(sys.executable),
             record=ChildRecord(home),
         )
-        children = {"client": self.client, "inference": self.client}
+        children = {"client": self.client, "inference": self.client, "console": self.client}
         stop = threading.Event()
         self.heartbeat = Heartbeat(home, self.credentials, self.door, self.board, children, stop)
 

@@ -15,6 +15,7 @@ from site_kits.agent.enrolment import enrol
 from site_kits.agent.heartbeat import Heartbeat
 from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor
+from site_kits.agent.processes import CHILDREN
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.requests import decide, list_requests, load_request
 from site_kits.agent.status import StatusBoard
@@ -53,7 +54,7 @@ def agent(home, portal):
     door = PortalDoor(manifest.agents_url, home.root_ca)
     identity = enrol(home, manifest, door, TOKEN, PIN)
     write_missing_policy(home, manifest.policy)
-    board, children = StatusBoard(home), {"client": Still(), "inference": Still()}
+    board, children = StatusBoard(home), {name: Still() for name in CHILDREN}
     credentials = Credentials(home, manifest, identity)
     yield Heartbeat(home, credentials, door, board, children, threading.Event())
     door.close()

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 SITES = ("hospital-a", "hospital-b", "hospital-c", "hospital-d")
 VICTIM, OTHERS = "hospital-d", set(SITES[:3])
-ROUNDS, EFFECTIVE_S = 10, 5.0
+ROUNDS, EPOCHS, EFFECTIVE_S = 16, 20, 5.0  # a run of 15 s or more
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def session(federation):
 @pytest.mark.parametrize("masked", [False, True])
 def test_it_contributes_nothing_more_and_the_others_finish(federation, session, masked):
     certificate = (federation.site_home(VICTIM) / "flare" / "startup" / "client.crt").read_bytes()
-    run = submit(federation, session, run_spec(rounds=ROUNDS, epochs=10, masked=masked), SITES)
+    run = submit(federation, session, run_spec(rounds=ROUNDS, epochs=EPOCHS, masked=masked), SITES)
     assert set(run.wait_for("round", 2)["sites"]) == set(SITES)
     federation.allowed.revoke(VICTIM)
     revoked = time.time()

@@ -251,4 +251,4 @@ def test_a_bad_request_gets_a_sentence(task, records, words):
 def test_the_registered_file_holds_no_case(tmp_path):
     home = tabular_home(tmp_path)
     registered = json.loads((home / "registered" / "cases.json").read_text())
-    assert registered.keys() == {"version", "card", "seed", "parts", "files"}
+    assert registered.keys() == {"version", "card", "seed", "parts", "files", "hidden"}

@@ -145,8 +145,12 @@ def test_a_manifest_that_does_not_fit_gets_a_sentence(tmp_path, changes, words):
 @pytest.mark.parametrize(
     ("saved_as", "changes", "words"),
     [
-        ("gb18030", {}, r"tickets\.csv, line 1: not UTF-8 text\. Save it as UTF-8, or name its encoding"),
-        ("utf-16", {"encoding": "gb18030"}, "not GB18030 text. Save it as UTF-8 and remove"),
+        (
+            "gb18030",
+            {},
+            r"tickets\.csv, line 1: not UTF-8 text, but GB18030.* name its encoding",
+        ),
+        ("utf-16", {"encoding": "gb18030"}, "NUL bytes, as UTF-16 and programs do. Save it as CSV in UTF-8"),
     ],
 )
 def test_an_encoding_that_does_not_fit_gets_a_sentence(tmp_path, saved_as, changes, words):

@@ -22,8 +22,8 @@ ARM = {"local_only": "local", "fedavg": "global"}
 class Method:
     """A method at one setting: our name and settings, PFLlib's, and its tag in the stored results.
 
-    ``seeds`` multiplies ``--seeds``. It is 2 for FedCP with λ 5 and DBE with κ 50: in pilots of five seeds their
-    pairs differed by 1.2 and 0.8 points (standard deviation); ten are needed to show equivalence within one.
+    ``seeds`` multiplies ``--seeds``. It is 2 for FedCP with λ 5 and DBE with κ 50: in pilots of five seeds
+    their pairs differed by 1.2 and 0.8 points (standard deviation), which asks for ten.
     """
 
     tag: str
@@ -41,7 +41,10 @@ METHODS = (
     Method("FedPer", "fedper", "FedPer"),
     Method("FedRep", "fedrep", "FedRep"),
     Method("FedDBE_mo1_klw1", "dbe", "FedDBE", {"kappa": 1.0}, {"momentum": 1.0, "kl_weight": 1.0}),
-    Method("FedDBE_mo1_klw50", "dbe", "FedDBE", {"kappa": 50.0}, {"momentum": 1.0, "kl_weight": 50.0}, seeds=2),
+    Method(
+        "FedDBE_mo1_klw50", "dbe", "FedDBE",
+        {"kappa": 50.0}, {"momentum": 1.0, "kl_weight": 50.0}, seeds=2,
+    ),
     Method("FedALA", "fedala", "FedALA"),
     Method(
         "GPFL_lam.01_mu.1", "gpfl", "GPFL",

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from fl_jobs import catalog
 from fl_jobs.approval.egress import read_lines
+from fl_jobs.approval.records import answer_bytes
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.agent.dry_run import perform_dry_run, read_dry_run
 from site_kits.agent.requests import (
@@ -173,6 +174,7 @@ def _leaving(spec: RunSpec) -> dict[str, Any]:
     return {
         "tensors": tensors, "round": a_round, "once": once, "total": once + spec.rounds * a_round,
         "numbers": a_round // 4,
+        "vector": answer_bytes(spec, "train") if spec.policy.secure_aggregation else 0,
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from site_kits.provisioning.ca import create_ca
 from site_kits.site_home import SiteHome
 from tests.approvals import make_request
 from tests.site_kits.dicom_doubles import write_dicom_folder
-from tests.site_kits.site_doubles import Portal, serve_portal, unpack_kit, wait_until
+from tests.site_kits.site_doubles import LINK, PIN, Portal, serve_portal, unpack_kit, wait_until
 
 PASSPHRASE = re.compile(r"shown this once: ([a-z0-9-]{24})")
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
@@ -99,8 +99,9 @@ def _start(site: ConsoleSite) -> "subprocess.Popen[bytes]":
     ours, theirs = pty.openpty()
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment = kept | {"CONSILIUM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}
+    environment["CONSILIUM_PIN"] = PIN
     process = subprocess.Popen(
-        ["./start.sh"], cwd=site.home.root, env=environment, stdin=theirs, stdout=theirs, stderr=theirs,
+        ["./start.sh", LINK], cwd=site.home.root, env=environment, stdin=theirs, stdout=theirs, stderr=theirs,
         start_new_session=True,
     )  # fmt: skip
     os.close(theirs)

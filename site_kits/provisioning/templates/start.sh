@@ -27,8 +27,15 @@ ask_pin() {
   say "This kit trusts the federation with the root $root" "本安装包信任的联邦根证书指纹：$root"
   say "Type the PIN only if the administrator reads the same to you by telephone." \
     "只有当管理员在电话里读出的指纹与此一致时，才输入 PIN 码。"
+  terminal="$(stty -g)"
+  trap 'stty "$terminal"; exit 130' INT TERM HUP
+  stty -echo # before the question: what is typed or pasted right after it must not be seen
   say "PIN (nothing is shown while you type):" "PIN 码（输入时不显示）："
-  read -rs CONSILIUM_PIN || refuse "No PIN was typed; nothing was done." "未输入 PIN，未做任何操作。"
+  read -r CONSILIUM_PIN
+  code=$?
+  stty "$terminal"
+  trap - INT TERM HUP
+  [ "$code" = 0 ] || refuse "No PIN was typed; nothing was done." "未输入 PIN，未做任何操作。"
   export CONSILIUM_PIN
 }
 

@@ -152,21 +152,14 @@ def revoked_in_a_run(proof: Proof, run: Campaign, second: Person) -> list[float]
 
 
 def come_back(run: Campaign, name: str) -> None:
-    """A new kit for the revoked site: its only way back."""
+    """A new invitation and a new key for the revoked site: its only way back."""
     site = next(site for site in run.study.sites if site.name == name)
     home = run.machine.sites_home / name
     run.kill_site(name)
-    page = (
-        run.journey.person("administrator")
-        .submit(f"/sites/{name}/kit/", {}, form_page=f"/sites/{name}/")
-        .text
-    )
-    found = re.search(r'id="kit-link"[^>]*value="([^"]+)"', page)
-    assert found, "the portal shows no link of the new kit"
-    run.journey._fetch_kit(found.group(1), home)
+    invitation = run.journey.invite(run.journey.person("administrator"), site, again=True)
     for file in ("client.key", "client.crt"):
         (home / "flare" / "startup" / file).unlink(missing_ok=True)
-    run.machine.start_site(home)
+    run.machine.start_site(home, **invitation)
     run.journey.wait_online([site.name])
 
 

@@ -7,7 +7,6 @@ the other way round. Files are rotated at 8 MiB and eight old ones are kept.
 import fcntl
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final
@@ -41,11 +40,6 @@ class EgressLine(BaseModel):
     number_bytes: int
     message_bytes: int
     text_bytes: int
-
-
-def now() -> str:
-    """UTC, ISO 8601, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def append_line(home: Path, line: EgressLine) -> None:

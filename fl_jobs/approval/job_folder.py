@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fl_jobs.approval.records import read_plain
 from fl_jobs.errors import NotApprovedError
 from fl_jobs.packaging.job import SPEC_FILE, client_config_bytes
 from fl_jobs.packaging.spec import MAX_SPEC_BYTES, RunSpec
@@ -87,14 +88,9 @@ def _only(folder: Path, kinds: dict[str, object]) -> None:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read(limit + 1)
+        return read_plain(path, limit)
     except OSError as error:
         raise _different(path.name) from error
-    if len(content) > limit:
-        raise _different(path.name)
-    return content
 
 
 def _different(name: str) -> NotApprovedError:

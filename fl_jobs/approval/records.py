@@ -5,6 +5,7 @@ They lie in ``requests/<run id>/`` of the site's home, written by the agent alon
 
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
@@ -68,6 +69,11 @@ class SiteDecision(_Frozen):
     policy: Policy
 
 
+def now() -> str:
+    """Return this moment as a ``Moment``: UTC, ISO 8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 def facts_of(spec: RunSpec) -> RequestFacts:
     """What a policy decides about, from the specification alone."""
     return RequestFacts(
@@ -116,12 +122,20 @@ def read_decision(home: Path, run_id: str) -> SiteDecision | None:
     return _read(run_folder(home, run_id) / "decision.json", SiteDecision)
 
 
+def read_plain(path: Path, limit: int) -> bytes:
+    """The file's content, empty beyond ``limit`` bytes. A link or a pipe in its place is not followed.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit + 1)
+    return content if len(content) <= limit else b""
+
+
 def _read(path: Path, model: type[T]) -> T | None:
-    """A link in its place is refused: the file is the agent's own."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read(MAX_REQUEST_BYTES + 1)
+        content = read_plain(path, MAX_REQUEST_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -129,7 +143,7 @@ def _read(path: Path, model: type[T]) -> T | None:
             f"{path.name} of a run cannot be read ({error.strerror}). Make it readable."
         ) from error
     try:
-        return model.model_validate_json(content if len(content) <= MAX_REQUEST_BYTES else b"")
+        return model.model_validate_json(content)
     except ValidationError as error:
         raise NotApprovedError(
             f"{path.name} of run {path.parent.name[:8]} is damaged, so the run is not approved. Delete its "

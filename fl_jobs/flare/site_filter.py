@@ -9,7 +9,8 @@ from nvflare.apis.shareable import Shareable, make_reply
 
 from compliance.policy import within
 from fl_jobs.approval import Admission, admit
-from fl_jobs.approval.egress import NAMES_KEPT, EgressLine, append_line, now
+from fl_jobs.approval.egress import NAMES_KEPT, EgressLine, append_line
+from fl_jobs.approval.records import now
 from fl_jobs.approval.refusals import note_refusal
 from fl_jobs.errors import NotApprovedError, SharedStateError, SiteHomeError
 from fl_jobs.flare import wire

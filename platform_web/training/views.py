@@ -1,5 +1,6 @@
 """Pages of studies, and the doors that start and stop runs."""
 
+from collections.abc import Callable
 from typing import cast
 
 from django.contrib import messages
@@ -143,24 +144,22 @@ def _choose_study(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 @role_required(Role.DATA_SCIENTIST, Role.ADMINISTRATOR)
 def stop_run(request: HttpRequest, run_id: str) -> HttpResponse:
-    run = get_object_or_404(Run.objects.for_user(request.user), pk=run_id)
-    try:
-        services.stop_run(run_id=str(run.pk), actor=cast("User", request.user))
-    except TrainingError as error:
-        messages.error(request, str(error))
-    else:
-        messages.success(request, _("The run is being stopped. Committed rounds are kept."))
-    return redirect("run", run_id=run.pk)
+    return _do(request, run_id, services.stop_run, _("The run is being stopped. Committed rounds are kept."))
 
 
 @require_POST
 @role_required(Role.DATA_SCIENTIST, Role.ADMINISTRATOR)
 def start_with_approved(request: HttpRequest, run_id: str) -> HttpResponse:
+    done = _("The run starts with the sites that have approved it.")
+    return _do(request, run_id, services.start_with_approved, done)
+
+
+def _do(request: HttpRequest, run_id: str, act: Callable[..., Run], done: str) -> HttpResponse:
     run = get_object_or_404(Run.objects.for_user(request.user), pk=run_id)
     try:
-        services.start_with_approved(run_id=str(run.pk), actor=cast("User", request.user))
+        act(run_id=str(run.pk), actor=cast("User", request.user))
     except TrainingError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, _("The run starts with the sites that have approved it."))
+        messages.success(request, done)
     return redirect("run", run_id=run.pk)

@@ -8,13 +8,12 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from compliance.policy import Decision, Policy, meet
 from compliance.policy import decide as decide_by
 from fl_jobs.approval import RunRequest, SiteDecision, facts_of, read_decision, read_request, site_policy
-from fl_jobs.approval.records import REQUESTS, RUN_ID, run_folder
+from fl_jobs.approval.records import REQUESTS, RUN_ID, now, run_folder
 from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.tensor_files import write_bytes
@@ -145,7 +144,7 @@ def decide(home: SiteHome, run_id: str, approve: bool, reason: str, person: str)
         by="person",
         person=person.strip()[:150],
         reason=reason,
-        decided_at=_now(),
+        decided_at=now(),
         policy=policy,
     )
     _write_decision(home, decision)
@@ -167,7 +166,7 @@ def decide_by_policy(home: SiteHome, request: RunRequest) -> SiteDecision | None
         by="rule",
         reason=" ".join(rule_sentence(rule) for rule in verdict.rules),
         rules=verdict.rules,
-        decided_at=_now(),
+        decided_at=now(),
         policy=policy,
     )
     _write_decision(home, decision)
@@ -202,10 +201,6 @@ def _sent_file(home: SiteHome, run_id: str) -> Path:
 
 def _mark(decision: SiteDecision) -> str:
     return hashlib.sha256(decision.model_dump_json().encode()).hexdigest()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def effective_policy(home: SiteHome, request: RunRequest) -> Policy:

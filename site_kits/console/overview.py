@@ -74,19 +74,9 @@ def _runs(home: SiteHome) -> list[dict[str, Any]]:
         except (OSError, ValidationError):
             continue
         tensors = [(tensor, " × ".join(map(str, tensor.shape)) or "1") for tensor in spec.tensors]
-        runs.append({"spec": spec, "digest": spec.digest(), "tensors": tensors, "numbers": _numbers(spec)})
+        numbers = sum(tensor.size for tensor in spec.shared().values())  # that leave in one round
+        runs.append({"spec": spec, "digest": spec.digest(), "tensors": tensors, "numbers": numbers})
     return runs
-
-
-def _numbers(spec: RunSpec) -> int:
-    """How many numbers leave in one round."""
-    total = 0
-    for tensor in spec.shared().values():
-        size = 1
-        for length in tensor.shape:
-            size *= length
-        total += size
-    return total
 
 
 def _changed(path: Path) -> float:

@@ -5,7 +5,6 @@ NVFlare reads CN, O and, of administrators, unstructuredName (the role). Keys in
 root key and who writes files is the caller's business.
 """
 
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -14,9 +13,10 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from secure_agg.identity import fingerprint
 from site_kits.certificate_dates import CLOCK_SKEW
 from site_kits.errors import CertificateRequestError, ForeignNameError, ProvisioningError
 
@@ -162,9 +162,8 @@ def fingerprint_sha256(certificate_pem: bytes) -> str:
 
 
 def public_key_sha256(certificate_pem: bytes) -> str:
-    """Return the SHA-256 of the certificate's public key (SPKI, DER), in hex: what sites pin."""
-    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    """Return what sites pin: the SHA-256 of the certificate's public key, in hex."""
+    return fingerprint(x509.load_pem_x509_certificate(certificate_pem).public_bytes(Encoding.DER))
 
 
 def _sign_leaf(

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fl_jobs.approval.egress import EgressLine, append_line, now
+from fl_jobs.approval.egress import EgressLine, append_line
+from fl_jobs.approval.records import now
 from fl_jobs.catalog import validate_hyper_parameters
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
 from infra.demo.datasets import cytology, write_dataset

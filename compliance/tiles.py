@@ -13,6 +13,7 @@ from compliance.merkle import HASH_BYTES, Frontier, ProofError, cover, root_hash
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT
+KEPT = 64  # tiles, half a megabyte: the proofs of a long bundle share the upper ones
 Row: TypeAlias = Callable[[int, int, int], Sequence[bytes]]
 
 
@@ -41,7 +42,7 @@ def split_hashes(data: bytes) -> list[bytes]:
 class TiledTree:
     """The tree of the first ``size`` leaves: called with a start and an end it gives that subtree's head.
 
-    Every row is asked for once, so that one head and a proof see the same hashes.
+    Rows are kept while they are few, so that the proofs of one tree share them.
     """
 
     def __init__(self, size: int, row: Row) -> None:
@@ -76,6 +77,8 @@ class TiledTree:
             hashes = self._row(level, start, end)
             if len(hashes) != end - start:
                 raise ProofError(f"The log lacks hashes of level {level} between {start} and {end}.")
+            if len(self._tiles) == KEPT:
+                self._tiles.clear()
             self._tiles[level, n] = hashes
         return self._tiles[level, n]
 

@@ -1,15 +1,18 @@
-"""Reading the log as a tree: heads with their cosignatures, proofs, bundles. Everything costs O(log size) rows."""
+"""Reading the log as a tree: heads with cosignatures, proofs, bundles. A proof costs O(log size) rows."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.conf import settings
 from django.db.models import Max
 from django.utils import timezone
 
 from compliance import merkle
-from compliance.note import NoteError, Signature, SignedNote, VerifierKey, encode_base64
+from compliance.bundle import Range, bundle_lines
+from compliance.note import MAX_SIGNATURES, NoteError, Signature, SignedNote, VerifierKey
 from compliance.tiles import WIDTH, Row, TiledTree, split_hashes
+from compliance.tlog_proof import TlogProof, proof_of_entry
 from compliance.witness_policy import WitnessPolicy, policy_of
 from platform_web.audit.models import (
     AuditCosignature,
@@ -63,9 +66,8 @@ def row_of(year: int) -> Row:
     def row(level: int, start: int, end: int) -> Sequence[bytes]:
         if end - start == WIDTH:
             whole = AuditTile.objects.filter(shard=year, level=level, n=start // WIDTH)
-            return [
-                digest for data in whole.values_list("hashes", flat=True) for digest in split_hashes(data)
-            ]
+            data = whole.values_list("hashes", flat=True).first()
+            return split_hashes(bytes(data or b""))
         if level == 0:
             leaves = AuditSeq.objects.filter(shard=year, idx__gte=start, idx__lt=end).order_by("idx")
             return [bytes(digest) for digest in leaves.values_list("leaf_hash", flat=True)]
@@ -91,7 +93,7 @@ def head_at(year: int, size: int) -> AuditHead | None:
     return AuditHead.objects.filter(shard=year, size=size).first()
 
 
-def checkpoint_text(head: AuditHead) -> str:
+def checkpoint_note(head: AuditHead) -> SignedNote:
     """The signed checkpoint, with the newest line of every witness that co-signed it.
 
     A log at rest has one text for as long as it rests: how fresh it is stands in the seconds of these lines.
@@ -101,7 +103,9 @@ def checkpoint_text(head: AuditHead) -> str:
     for witness, line in lines.values_list("witness", "line"):
         newest[witness] = line
     note = SignedNote.parse(head.note)
-    return str(note.with_signatures(Signature.parse(newest[name]) for name in sorted(newest)))
+    return note.with_signatures(
+        Signature.parse(newest[name]) for name in sorted(newest)[: MAX_SIGNATURES - 1]
+    )
 
 
 def witness_keys() -> dict[str, VerifierKey]:
@@ -120,7 +124,7 @@ def is_witnessed(head: AuditHead, policy: WitnessPolicy | None = None) -> bool:
     """Whether the quorum co-signed this head; with no witness registered nobody is asked."""
     policy = policy or witness_policy(head.shard)
     try:
-        return policy.is_met_by(set(policy.signers(SignedNote.parse(checkpoint_text(head)))))
+        return policy.is_met_by(set(policy.signers(checkpoint_note(head))))
     except NoteError:  # a line in the table that does not fit counts for nothing
         return False
 
@@ -141,13 +145,6 @@ def place_of(event: AuditEvent) -> AuditSeq | None:
     return AuditSeq.objects.filter(event=event.number).first()
 
 
-def inclusion(place: AuditSeq, head: AuditHead) -> list[bytes]:
-    """The proof that this head contains the entry. Raises IndexError when it is of another tree or older."""
-    if place.shard != head.shard:
-        raise IndexError(place.idx)
-    return merkle.inclusion_proof(subtree(head.shard, head.size), place.idx, head.size)
-
-
 def consistency(year: int, old: int, size: int) -> list[bytes]:
     """The proof from ``old`` to ``size``; empty for none or all of it. Raises IndexError."""
     if old in (0, size):
@@ -155,10 +152,11 @@ def consistency(year: int, old: int, size: int) -> list[bytes]:
     return merkle.consistency_proof(subtree(year, size), old, size)
 
 
-def proof_text(place: AuditSeq, head: AuditHead) -> str:
-    """C2SP tlog-proof of one entry, with the head's cosignatures. Raises IndexError."""
-    hashes = [encode_base64(digest) for digest in inclusion(place, head)]
-    return "\n".join(["c2sp.org/tlog-proof@v1", f"index {place.idx}", *hashes, "", checkpoint_text(head)])
+def proof(place: AuditSeq, head: AuditHead) -> TlogProof:
+    """The proof that this head contains the entry. Raises IndexError when it is of another tree or older."""
+    if place.shard != head.shard:
+        raise IndexError(place.idx)
+    return proof_of_entry(subtree(head.shard, head.size), place.idx, checkpoint_note(head))
 
 
 def leaves(year: int, start: int, end: int) -> Iterator[bytes]:
@@ -176,15 +174,15 @@ def places(events: Sequence[AuditEvent], year: int, size: int) -> list[int]:
     return sorted(found.values_list("idx", flat=True))
 
 
-def ranges_of(indices: Sequence[int]) -> list[tuple[int, int]]:
-    """Ascending indices as half-open ranges, as few as possible: none of them adjacent."""
-    ranges: list[tuple[int, int]] = []
-    for index in indices:
-        if ranges and ranges[-1][1] == index:
-            ranges[-1] = (ranges[-1][0], index + 1)
-        else:
-            ranges.append((index, index + 1))
-    return ranges
+def bundle(head: AuditHead, ranges: Sequence[Range], older: Sequence[AuditHead] = ()) -> Iterator[str]:
+    """These entries with what proves them, a line at a time. ``older`` heads ascend. Raises BundleError."""
+    return bundle_lines(
+        subtree(head.shard, head.size),
+        partial(leaves, head.shard),
+        ranges,
+        checkpoint_note(head),
+        [checkpoint_note(one) for one in older],
+    )
 
 
 def unsigned_since() -> datetime | None:

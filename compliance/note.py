@@ -127,12 +127,12 @@ class Checkpoint:
     def parse(cls, text: str) -> "Checkpoint":
         """Exactly three lines: this log has no extensions. Raises NoteError."""
         lines = text.split("\n")
-        if len(lines) != 4 or lines[3] or not NAME.fullmatch(lines[0]) or not _DECIMAL.fullmatch(lines[1]):
+        if len(lines) != 4 or lines[3] or not NAME.fullmatch(lines[0]):
             raise NoteError("A checkpoint is three lines: origin, size, root.")
-        root = decode_base64(lines[2])
-        if len(root) != 32 or int(lines[1]) >= MAX_SIZE:
-            raise NoteError("A checkpoint has a root of 32 bytes and a size below 2^53.")
-        return cls(lines[0], int(lines[1]), root)
+        size, root = decode_number(lines[1]), decode_base64(lines[2])
+        if len(root) != 32:
+            raise NoteError("A checkpoint has a root of 32 bytes.")
+        return cls(lines[0], size, root)
 
     def __str__(self) -> str:
         return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\n"
@@ -201,6 +201,13 @@ def decode_base64(text: str) -> bytes:
     if encode_base64(data) != text:  # unused bits of the last letter: two texts for one value
         raise NoteError("The text is not base64.")
     return data
+
+
+def decode_number(text: str) -> int:
+    """A decimal number below 2^53 without leading zeros. Raises NoteError."""
+    if not _DECIMAL.fullmatch(text) or int(text) >= MAX_SIZE:
+        raise NoteError("A number is decimal, without leading zeros, below 2^53.")
+    return int(text)
 
 
 def _cosigned(text: str, timestamp: int) -> bytes:

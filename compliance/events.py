@@ -33,6 +33,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "revocation.withdrawn": frozenset(),
     "dataset.reported": frozenset({"rows", "datasets"}),
     "dataset.withdrawn": frozenset({"datasets"}),
+    "request.refused": frozenset({"url", "done"}),
     "log.read": frozenset({"rows"}),
     "log.verified": frozenset({"entries", "verified"}),
 }

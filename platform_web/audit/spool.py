@@ -5,6 +5,7 @@ refusal, so a replay that was cut short and begins again adds nothing twice. Not
 of the spool: see docs/adr/0019.
 """
 
+import json
 import logging
 import os
 import uuid
@@ -30,13 +31,13 @@ def folder() -> Path:
 def keep(*, act: str, out: services.Outcome, data: dict[str, Any]) -> bool:
     """Whether the entry is safe on disk. When it is not, the process's log has a line; the act is refused anyway."""
     try:
-        leaf, event_id = services.leaf_of(act=act, actor_type="system", out=out, data=data)
+        leaf = services.draft(act=act, out=out, data=data)
         place = folder()
         place.mkdir(mode=0o700, exist_ok=True)
         if len(os.listdir(place)) >= MOST:
             log.error("the audit spool is full; refusals are counted in this log only")
             return False
-        _write(place, f"{event_id}.json", leaf)
+        _write(place, f"{json.loads(leaf)['id']}.json", leaf)
     except OSError as error:
         log.error("the audit spool cannot be written: %s", error.strerror)
         return False
@@ -67,7 +68,7 @@ def replay() -> int:
         try:
             with transaction.atomic():
                 if not AuditEvent.objects.filter(event_id=uuid.UUID(path.stem)).exists():
-                    services.insert_leaf(path.read_bytes())
+                    services.insert(path.read_bytes())
                     added += 1
         except (AuditError, CanonicalError, ValueError):
             log.error("%s in the audit spool is no entry; look at it and remove it by hand", path.name)

@@ -175,6 +175,7 @@ HEARTBEAT_PROVIDERS = {  # (site) -> list[dict]
     "serve": "platform_web.registry.selectors.serve_orders",
     "requests": "platform_web.training.requests.pending_requests",
 }
+AUDIT_SITES = "platform_web.federation.selectors.names_taking_part"  # () -> names; their witnesses count
 ARTIFACT_POLICY = "platform_web.registry.selectors.site_may_read"  # (site, sha256) -> bool
 
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = env.read_broker(os.environ, CONSILIUM_HOME)

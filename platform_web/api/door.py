@@ -16,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 from pydantic import BaseModel, ValidationError
 
 from platform_web.api.problems import outage, problem
+from platform_web.audit.errors import UnfitError
 from platform_web.federation import selectors, services
 from platform_web.federation.errors import (
     EnrolmentTokenError,
@@ -40,6 +41,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {  # the first that fits
     TwinAgentError: (409, "twin"),
     ForeignNameError: (409, "other_name"),
     CertificateRequestError: (422, "certificate_request"),
+    UnfitError: (422, "unfit"),
 }
 T = TypeVar("T", bound=BaseModel)
 View = Callable[..., HttpResponseBase]

@@ -1,13 +1,20 @@
 """Errors of the audit log."""
 
 from django.db import OperationalError
-from django.utils.translation import gettext_lazy as _
 
 from platform_web.outbox.errors import PortalError
 
 
 class AuditError(PortalError):
     """An entry cannot be written; what it was to witness must not happen."""
+
+
+class UnfitError(PortalError):
+    """What a site brought to the log does not fit it; nothing was kept."""
+
+
+class UnwitnessedError(PortalError):
+    """Too few sites vouch for the log; what rests on it has to wait."""
 
 
 class CommitUnknownError(OperationalError):

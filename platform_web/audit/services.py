@@ -6,7 +6,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
@@ -76,7 +76,7 @@ def draft(
     envelope: dict[str, Any] = {
         "v": 1,
         "id": str(uuid.uuid4()),
-        "ts": _stamp(timezone.now()),
+        "ts": stamp(timezone.now()),
         "log": settings.CONSILIUM_FEDERATION,
         "site": site,
         "actor": actor or {"type": "system", "id": _actor_id("system", None, ""), "roles": []},
@@ -106,7 +106,13 @@ def insert(leaf: bytes) -> AuditEvent:
     )
 
 
-def _stamp(moment: datetime) -> str:
+def envelope_of(event: AuditEvent) -> dict[str, Any]:
+    """What was written. Raises CanonicalError for bytes that were altered."""
+    envelope: Any = parse_canonical(bytes(event.leaf))
+    return cast("dict[str, Any]", envelope)
+
+
+def stamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
@@ -136,7 +142,7 @@ def _is_intact(event: AuditEvent) -> bool:
         merkle.leaf_hash(leaf), bytes(event.leaf_hash)
     ):
         return False
-    if envelope.get("id") != str(event.event_id) or envelope.get("ts") != _stamp(event.ts):
+    if envelope.get("id") != str(event.event_id) or envelope.get("ts") != stamp(event.ts):
         return False
     return all(getattr(event, name) == value for name, value in _columns(envelope).items())
 

@@ -34,6 +34,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "dataset.reported": frozenset({"rows", "datasets"}),
     "dataset.withdrawn": frozenset({"datasets"}),
     "log.read": frozenset({"rows"}),
+    "log.alarm": frozenset({"reason", "said"}),
+    "log.shard_opened": frozenset({"origin", "size", "root"}),
     "log.verified": frozenset({"entries", "verified"}),
 }
 

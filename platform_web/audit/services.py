@@ -128,11 +128,11 @@ def verify_all() -> tuple[int, int]:
     entries = verified = 0
     for event in AuditEvent.objects.order_by("number").iterator(chunk_size=1000):
         entries += 1
-        verified += _is_intact(event)
+        verified += is_intact(event)
     return entries, verified
 
 
-def _is_intact(event: AuditEvent) -> bool:
+def is_intact(event: AuditEvent) -> bool:
     leaf = bytes(event.leaf)
     try:
         envelope = parse_canonical(leaf)

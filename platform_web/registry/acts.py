@@ -4,3 +4,6 @@ from compliance.events import register
 
 register("model.promoted", frozenset({"arm", "proposed", "reason", "replaces"}))
 register("model.withdrawn", frozenset({"reason"}))
+register("evidence.asked", frozenset({"language"}))
+register("evidence.issued", frozenset({"language", "failing", "key"}))
+register("evidence.fetched")

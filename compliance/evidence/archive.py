@@ -41,7 +41,7 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
 
 
 def problems_of(files: Mapping[str, bytes]) -> list[str]:
-    """Why these files are not the pack of their manifest; empty when they are. Signatures are not looked at."""
+    """Why these files are not the pack of their manifest; empty when they are. Signatures are not read."""
     try:
         found: Any = json.loads(files[MANIFEST])
         listed = {name: str(entry["sha256"]) for name, entry in found["files"].items()}

@@ -1,5 +1,6 @@
-"""Model card, data sheet and the two drafts for the data protection officer. Whatever they say names its source."""
+"""Model card, data sheet and two drafts for the data protection officer. All they say has a source."""
 
+from itertools import pairwise
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -113,5 +114,5 @@ def in_steps(count: int) -> str:
         return "0–9"
     power = 10 ** (len(str(count)) - 1)
     edges = [step * power for step in STEPS] + [10 * power]
-    low, high = next((a, b) for a, b in zip(edges, edges[1:], strict=False) if a <= count < b)
+    low, high = next((a, b) for a, b in pairwise(edges) if a <= count < b)
     return f"{low}–{high - 1}"

@@ -1,4 +1,4 @@
-"""A CycloneDX 1.6 bill of materials: every installed distribution, and the model as a component with its card.
+"""A CycloneDX 1.6 bill of materials: every installed distribution, and the model with its card.
 
 Written by the schema: cyclonedx-python-lib has no model cards and brings five packages (docs/adr/0020).
 """
@@ -38,7 +38,7 @@ def installed_components() -> list[dict[str, Any]]:
 def sbom_bytes(model: Model, components: Iterable[dict[str, Any]], timestamp: str) -> bytes:
     """The document; its serial number is made from the model's digest and the time."""
     reference = f"model:{model.sha256 or model.name}"
-    component = {
+    component: dict[str, Any] = {
         "type": "machine-learning-model",
         "bom-ref": reference,
         "name": model.name,
@@ -82,7 +82,7 @@ def _component(name: str, distribution: Distribution) -> dict[str, Any]:
 
 
 def _licences(distribution: Distribution) -> list[dict[str, Any]]:
-    metadata = distribution.metadata
+    metadata: Any = distribution.metadata  # an email.message.Message, whatever its stub says
     if expression := metadata.get("License-Expression"):
         return [{"expression": str(expression)}]
     named = str(metadata.get("License") or "").strip()

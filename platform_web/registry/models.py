@@ -1,4 +1,4 @@
-"""Digests and figures of models, and the evidence packs made of them. Shared parts lie below the portal's ``artifacts``, personal ones never."""
+"""Digests and figures of models; evidence packs. Shared parts lie in ``artifacts``, personal ones never."""
 
 import uuid
 from typing import ClassVar

@@ -21,7 +21,7 @@ from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent
 from platform_web.federation import founding, places
 from platform_web.federation import services as federation
-from platform_web.federation.models import Federation, Kit, Revocation, Site
+from platform_web.federation.models import Federation, Revocation, Site
 from platform_web.registry.models import Promotion, SiteModel
 from platform_web.training.models import RunApproval
 from site_kits.decisions import sign_decision

@@ -1,12 +1,12 @@
 """A control: what it answers, a sentence when it holds, one when it does not, and the check that decides."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from platform_web.registry.evidence.case import Case
 
-Facts = dict[str, int | str]
+Facts = Mapping[str, int | str]
 Check = Callable[[Case], "Finding"]
 
 
@@ -53,7 +53,7 @@ class Claim:
             "answers": list(self.control.answers),
             "holds": self.holds,
             "sentence": self.sentence,
-            "facts": self.finding.facts,
+            "facts": dict(self.finding.facts),
             "proof": list(self.control.proof),
         }
 

@@ -1,4 +1,4 @@
-"""Every claim of an evidence pack. Nothing is claimed that is not in this list, and each looks when it is asked."""
+"""Every claim of an evidence pack. Nothing is claimed that is not here, and each looks when it is asked."""
 
 from typing import Final
 
@@ -14,16 +14,18 @@ OF_THE_RUN: Final = (
     Control(
         "secure_aggregation",
         ("T7", "GDPR 25", "GDPR 32"),
-        _("The server saw sums only: all %(rounds)d committed rounds were added under the masks of at least %(least)d sites."),
-        _("The server could read a single site's update in %(readable)d of %(rounds)d committed rounds."),
+        _(
+            "The server saw sums only: all %(rounds)d rounds were added under masks, %(least)d sites at least."
+        ),
+        _("The server could read single sites' updates in %(readable)d of %(rounds)d rounds."),
         (PROVENANCE, BUNDLE),
         run_checks.secure_aggregation,
     ),
     Control(
         "no_differencing",
         ("T9",),
-        _("No two rounds in a row were summed over cohorts that differ by a single site."),
-        _("Rounds in a row whose cohorts differ by a single site: %(close)d. The difference of two such sums lies closest to one update."),
+        _("No two rounds in a row have cohorts that differ by a single site."),
+        _("Rounds whose cohort differs from the one before by a single site: %(close)d."),
         (PROVENANCE,),
         run_checks.no_differencing,
     ),
@@ -38,15 +40,15 @@ OF_THE_RUN: Final = (
     Control(
         "specification_sealed",
         ("T2",),
-        _("The run's specification still has the digest %(digest)s… that its sites were asked to approve."),
-        _("The stored specification no longer has the run's digest %(digest)s…."),
+        _("The run's specification still has the digest that its sites were asked to approve."),
+        _("The stored specification no longer has the run's digest."),
         ("run-spec.json", PROVENANCE),
         run_checks.specification_sealed,
     ),
     Control(
         "rounds_logged",
         ("T8", "T15"),
-        _("The aggregates of all %(rounds)d rounds have the digests that were logged when they were committed."),
+        _("The aggregates of all %(rounds)d rounds have the digests that the log has of them."),
         _("Rounds without an entry of the same digests: %(unlogged)d of %(rounds)d."),
         (PROVENANCE, BUNDLE),
         run_checks.rounds_logged,
@@ -55,7 +57,7 @@ OF_THE_RUN: Final = (
         "shared_part_intact",
         ("T4", "T22"),
         _("The shared part of the model in the portal's store has its digest (%(digest)s)."),
-        _("The shared part of the model (%(digest)s) is missing from the portal's store or was altered there."),
+        _("The shared part of the model (%(digest)s) is missing from the portal's store or altered."),
         (PROVENANCE,),
         run_checks.shared_part_intact,
     ),
@@ -75,7 +77,7 @@ OF_THE_RUN: Final = (
         ("run-spec.json",),
         run_checks.differential_privacy,
     ),
-)  # fmt: skip
+)
 
 OF_THE_PORTAL: Final = (
     Control(
@@ -105,7 +107,7 @@ OF_THE_PORTAL: Final = (
     Control(
         "ca_key_sealed",
         ("T12",),
-        _("The key of the certificate authority is stored sealed, and only the portal's master key opens it."),
+        _("The key of the certificate authority is stored sealed with the portal's master key."),
         _("The key of the certificate authority is not stored sealed with the portal's master key."),
         (),
         portal_checks.ca_key_sealed,
@@ -126,7 +128,7 @@ OF_THE_PORTAL: Final = (
         (),
         portal_checks.pages_encrypted,
     ),
-)  # fmt: skip
+)
 
 OF_THE_LOG: Final = (
     Control(
@@ -148,7 +150,7 @@ OF_THE_LOG: Final = (
     Control(
         "entries_intact",
         ("T13", "T16"),
-        _("All %(entries)d audit entries about this run still say what was written."),
+        _("The audit entries about this run still say what was written."),
         _("Audit entries about this run that no longer say what was written: %(altered)d of %(entries)d."),
         (BUNDLE, ACCESS),
         log_checks.entries_intact,
@@ -169,6 +171,6 @@ OF_THE_LOG: Final = (
         (BUNDLE,),
         log_checks.log_kept,
     ),
-)  # fmt: skip
+)
 
 CONTROLS: Final = (*OF_THE_RUN, *OF_THE_PORTAL, *OF_THE_LOG)

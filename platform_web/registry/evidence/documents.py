@@ -1,4 +1,4 @@
-"""Model card and data sheets: what is stored, each with its source, and sentences only where a datum decides them."""
+"""Model card and data sheets: what is stored, each with its source; a sentence only where a datum decides."""
 
 from typing import Any
 

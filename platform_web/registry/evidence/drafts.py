@@ -1,4 +1,4 @@
-"""Drafts for the data protection officer: what the portal knows is filled in, what only people know is left open."""
+"""Drafts for the data protection officer: what the portal knows is filled in, the rest is left open."""
 
 from collections.abc import Iterable
 

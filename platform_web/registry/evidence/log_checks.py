@@ -1,4 +1,4 @@
-"""Checks of the audit log: whether it says what was written, who vouches for it, whether it can be changed."""
+"""Checks of the audit log: does it say what was written, who vouches for it, can it be changed."""
 
 from django.db import connection
 
@@ -51,7 +51,7 @@ def log_kept(case: Case) -> Finding:  # noqa: ARG001
         table for table in triggers.INSERT_ONLY if not triggers.names_of(table, connection.vendor) <= there
     ]
     oldest = AuditEvent.objects.order_by("number").values_list("ts", flat=True).first()
-    facts = {
+    facts: dict[str, int | str] = {
         "tables": len(triggers.INSERT_ONLY),
         "unguarded": ", ".join(unguarded),
         "since": oldest.date().isoformat() if oldest else "–",

@@ -43,7 +43,7 @@ def approval_files(case: Case) -> dict[str, bytes]:
             {
                 "statement": row.statement,
                 "signature": row.signature,
-                "algorithm": "RSASSA-PSS, SHA-256, MGF1 with SHA-256, salt of 32 bytes, over the statement's bytes",
+                "algorithm": "RSASSA-PSS with SHA-256 and a salt of 32 bytes, over the statement's bytes",
                 "certificate_pem": held.pem if held else None,
             }
         )

@@ -36,7 +36,7 @@ def ca_key_sealed(case: Case) -> Finding:  # noqa: ARG001
     try:
         key, certificate = open_root(the_federation())
     except MasterKeyError:
-        return Finding(False, {})
+        return Finding(holds=False, facts={})
     return Finding(key.public_key() == certificate.public_key(), {})
 
 

@@ -1,4 +1,4 @@
-"""Proofs of the audit entries about a run, for a verifier that has nothing else; and reports made from the entries."""
+"""Proofs of the audit entries about a run, for a verifier that has nothing else; and what the entries say."""
 
 import csv
 import io

@@ -26,8 +26,8 @@ def specification_sealed(case: Case) -> Finding:
     try:
         case.run.run_spec()
     except RunStateError:
-        return Finding(False, facts)
-    return Finding(True, facts)
+        return Finding(holds=False, facts=facts)
+    return Finding(holds=True, facts=facts)
 
 
 def secure_aggregation(case: Case) -> Finding:
@@ -37,7 +37,7 @@ def secure_aggregation(case: Case) -> Finding:
     facts = {
         "rounds": len(case.rounds),
         "readable": len(case.rounds) - len(masked),
-        "least": min(map(_members, masked), default=0),
+        "least": COHORT_MIN,
     }
     return Finding(bool(masked) and len(masked) == len(case.rounds), facts)
 
@@ -53,7 +53,11 @@ def site_approvals(case: Case) -> Finding:
     """Every signed decision is verified again, with the certificate that the federation's CA issued."""
     verified = [site.name for site in case.sites if _is_approved(case, case.approvals.get(site.name))]
     missing = sorted({site.name for site in case.sites} - set(verified))
-    facts = {"sites": len(case.sites), "verified": len(verified), "missing": ", ".join(missing)}
+    facts: dict[str, int | str] = {
+        "sites": len(case.sites),
+        "verified": len(verified),
+        "missing": ", ".join(missing),
+    }
     return Finding(bool(verified) and not missing, facts)
 
 

@@ -1,4 +1,4 @@
-"""A completed masked run as evidence needs it: enrolled sites, signed decisions, a log signed and co-signed."""
+"""A completed masked run as evidence needs it: enrolled sites, signed decisions, a co-signed log."""
 
 import hashlib
 import time

@@ -15,7 +15,7 @@ OF_THE_RUN: Final = (
         "secure_aggregation",
         ("T7", "GDPR 25", "GDPR 32"),
         _(
-            "The server saw sums only: all %(rounds)d rounds were added under masks, %(least)d sites at least."
+            "The server saw only sums over at least %(least)d sites: all %(rounds)d rounds were masked."
         ),
         _("The server could read single sites' updates in %(readable)d of %(rounds)d rounds."),
         (PROVENANCE, BUNDLE),

@@ -22,7 +22,7 @@ from platform_web.audit.models import AuditEvent
 from platform_web.federation import founding, places
 from platform_web.federation import services as federation
 from platform_web.federation.models import Federation, Revocation, Site
-from platform_web.registry.models import Promotion, SiteModel
+from platform_web.registry.models import EvidencePack, ModelVersion, Promotion, SiteModel
 from platform_web.training.models import RunApproval
 from site_kits.decisions import sign_decision
 from site_kits.signing import sign_request
@@ -189,6 +189,7 @@ def learning_acts(at: World) -> list[Act]:
     other = SiteModel.objects.filter(site=at.sites[0], version__run=rows.done).exclude(
         pk=rows.promotions[0].site_model_id
     )
+    version = rows.promotions[0].site_model.version
     served, reason = Promotion.objects.get(site=at.sites[1], withdrawn=None), "worse on our cases"
     return [
         Act("add_study", post(dana, "/studies/add/", **study)),
@@ -196,9 +197,20 @@ def learning_acts(at: World) -> list[Act]:
         Act("start_with_approved", post(dana, f"/runs/{at.ready.pk}/start-with-approved/")),
         Act("stop_run", post(dana, f"/runs/{rows.running.pk}/stop/")),
         Act("ticket", post(at.clients["cleo-1"], "/clinic/ticket/", promotion=rows.promotions[0].pk)),
+        Act("evidence", post(ann, f"/models/{version.pk}/evidence/", language="en")),
+        Act("download_evidence", lambda: ann.get(f"/evidence/{_made_pack(at, version).pk}/")),
         Act("promote", post(ann, f"/site-models/{other.first().pk}/promote/", reason=reason)),
         Act("withdraw", post(ann, f"/promotions/{served.pk}/withdraw/", reason=reason)),
     ]
+
+
+def _made_pack(at: World, version: ModelVersion) -> EvidencePack:
+    """One whose file is there to be fetched."""
+    now = timezone.now()
+    places.evidence_zip(sha("pack")).write_bytes(b"a pack")
+    return EvidencePack.objects.create(
+        version=version, language="en", asked=now, asked_by=at.ann, made=now, zip_sha256=sha("pack")
+    )
 
 
 def agent_acts(at: World) -> list[Act]:

@@ -32,7 +32,7 @@ def switched(name: str, at: EvidenceWorld, version: ModelVersion):
     """The world with one control the other way round; afterwards as before."""
     with transaction.atomic():
         savepoint = transaction.savepoint()
-        undo = SWITCHES[name](at, version)
+        undo = SWITCHES[name](at, ModelVersion.objects.get(pk=version.pk))
         try:
             yield
         finally:

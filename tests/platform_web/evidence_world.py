@@ -98,8 +98,9 @@ class EvidenceWorld:
         return self.complete(run, lines)
 
     def promote(self, version: ModelVersion) -> None:
-        chosen = SiteModel.objects.filter(version=version, proposal=True).first()
-        registry.promote(site_model_id=chosen.pk, actor=self.ann, reason="")
+        """At one site, with a reason: a short run may have proposed another arm."""
+        chosen = SiteModel.objects.filter(version=version).first()
+        registry.promote(site_model_id=chosen.pk, actor=self.ann, reason="to be looked at")
 
     def witness(self) -> None:
         """Every site has a witness key; the log is sequenced, signed and co-signed as it is."""

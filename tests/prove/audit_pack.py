@@ -172,6 +172,7 @@ def check_switches(proof: Proof, world: Any, version: Any) -> None:
 def sentences(version: Any, moment: Any) -> dict[str, dict[str, dict[str, Any]]]:
     """Language → control → its sentence in a pack made now, and whether the printed report says it."""
     import html
+    import json
 
     from platform_web.registry.evidence.case import Case
     from platform_web.registry.evidence.pack import build_pack
@@ -181,12 +182,12 @@ def sentences(version: Any, moment: Any) -> dict[str, dict[str, dict[str, Any]]]
         pack = build_pack(Case(version, moment), language)
         report = html.unescape(pack.files["report.html"].decode())
         found[language] = {
-            claim.control.name: {
-                "holds": claim.holds,
-                "text": claim.sentence,
-                "printed": claim.sentence in report,
+            one["control"]: {
+                "holds": one["holds"],
+                "text": one["sentence"],
+                "printed": one["sentence"] in report,
             }
-            for claim in pack.claims
+            for one in json.loads(pack.files["controls.json"])
         }
     return found
 

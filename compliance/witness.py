@@ -54,7 +54,7 @@ class MovedError(WitnessError):
 
 
 class ContradictionError(WitnessError):
-    """The log signed two histories. ``evidence`` proves it to anybody; it is stored, and blocks the witness."""
+    """The log signed two histories. ``evidence`` proves it to anybody; it is kept and blocks the witness."""
 
     def __init__(self, sentence: str, evidence: str) -> None:
         super().__init__(sentence)

@@ -1,7 +1,6 @@
 """The portal's pages, for people. Machines have a door of their own: ``platform_web.agent_urls``."""
 
 from django.contrib import admin
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.i18n import set_language
 
@@ -25,7 +24,7 @@ urlpatterns = [
     path("healthz", pages.health, name="health"),
     path("language/", set_language, name="set_language"),
     path("accounts/login/", accounts.SignIn.as_view(), name="login"),
-    path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("accounts/logout/", accounts.SignOut.as_view(), name="logout"),
     path("people/", accounts.people, name="people"),
     path("people/add/", accounts.add_person, name="add_person"),
     path("people/<int:pk>/deactivate/", accounts.deactivate_person, name="deactivate_person"),
@@ -62,3 +61,5 @@ urlpatterns = [
     path("admin/login/", pages.admin_login, name="admin_login"),
     path("admin/", admin.site.urls),
 ]
+
+handler500 = "platform_web.audit.outages.server_error"

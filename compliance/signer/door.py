@@ -1,4 +1,4 @@
-"""The signer's socket, both ends: one JSON line per request and per answer, as ``docs/audit-log.md`` has it."""
+"""The signer's socket, both ends: one JSON line per request and one per answer (``docs/audit-log.md``)."""
 
 import contextlib
 import json

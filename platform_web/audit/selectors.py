@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.conf import settings
-from django.db.models import Max
+from django.db.models import Count, Max
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from compliance import merkle
 from compliance.bundle import Range, bundle_lines
@@ -109,7 +110,13 @@ def checkpoint_note(head: AuditHead) -> SignedNote:
 
 
 def witness_keys() -> dict[str, VerifierKey]:
-    """Site → the key it witnesses with now."""
+    """Site that takes part → the key it witnesses with now."""
+    taking_part = import_string(settings.AUDIT_SITES)()
+    return {site: key for site, key in witness_keys_of_all().items() if site in taking_part}
+
+
+def witness_keys_of_all() -> dict[str, VerifierKey]:
+    """The same, with sites that are suspended or gone."""
     newest = AuditWitness.objects.values("site").annotate(newest=Max("pk")).values("newest")
     rows = AuditWitness.objects.filter(pk__in=newest).exclude(key="").order_by("site")
     return {site: VerifierKey.parse(key) for site, key in rows.values_list("site", "key")}
@@ -132,12 +139,16 @@ def is_witnessed(head: AuditHead, policy: WitnessPolicy | None = None) -> bool:
 def witnessed_head(year: int) -> AuditHead | None:
     """The newest head of this year's tree that the quorum co-signed."""
     policy = witness_policy(year)
-    sizes = AuditCosignature.objects.filter(shard=year).order_by("-size").values_list("size", flat=True)
-    for size in sizes.distinct()[:READ_AT_ONCE].iterator(chunk_size=50):
+    if policy.quorum == "none":
+        return latest_head(year)
+    least = policy.groups[policy.quorum][0]
+    lines = AuditCosignature.objects.filter(shard=year, witness__in=policy.witnesses).values("size")
+    sizes = lines.annotate(of=Count("witness", distinct=True)).filter(of__gte=least).order_by("-size")
+    for size in sizes.values_list("size", flat=True)[:WIDTH]:
         head = head_at(year, size)
         if head is not None and is_witnessed(head, policy):
             return head
-    return latest_head(year) if policy.quorum == "none" else None
+    return None
 
 
 def place_of(event: AuditEvent) -> AuditSeq | None:

@@ -15,8 +15,10 @@ ORIGIN = "fed/audit/2026"
 class Log:
     """Leaves with a key. A fork has the same key: it is the log's own second history."""
 
-    def __init__(self, leaves: Sequence[bytes] = (), key: Ed25519PrivateKey | None = None) -> None:
-        self.leaves, self.key = list(leaves), key or Ed25519PrivateKey.generate()
+    def __init__(
+        self, leaves: Sequence[bytes] = (), key: Ed25519PrivateKey | None = None, origin: str = ORIGIN
+    ) -> None:
+        self.leaves, self.key, self.origin = list(leaves), key or Ed25519PrivateKey.generate(), origin
 
     @property
     def size(self) -> int:
@@ -28,12 +30,12 @@ class Log:
 
     def fork(self, kept: int) -> "Log":
         """A log of the same size that shares the first ``kept`` leaves."""
-        return Log(self.leaves[:kept], self.key).grown(self.size - kept)
+        return Log(self.leaves[:kept], self.key, self.origin).grown(self.size - kept)
 
     def note(self, size: int | None = None, key: Ed25519PrivateKey | None = None) -> str:
         size = self.size if size is None else size
-        text = str(Checkpoint(ORIGIN, size, root_hash(self.leaves[:size])))
-        return str(sign(text, ORIGIN, key or self.key))
+        text = str(Checkpoint(self.origin, size, root_hash(self.leaves[:size])))
+        return str(sign(text, self.origin, key or self.key))
 
     def proof(self, old: int, size: int | None = None) -> list[bytes]:
         size = self.size if size is None else size

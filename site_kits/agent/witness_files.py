@@ -129,19 +129,20 @@ def make_key(home: SiteHome) -> Ed25519PrivateKey:
     return key
 
 
-def retire(home: SiteHome, *, forget_log: bool) -> None:
+def retire(home: SiteHome, *, forget_log: bool) -> Path:
     """Put key and memory aside: what this key signed stays true, and it signs nothing more.
 
     With ``forget_log`` the log's key and evidence go aside too, so that the site learns the log anew.
     """
     aside = home.witness / f"retired-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     aside.mkdir(parents=True, exist_ok=True)
+    stays = () if forget_log else ("log.json", "policy.txt", "evidence-")
     names = [path.name for path in home.witness.iterdir() if path.is_file()]
-    kept = () if forget_log else ("log.json", "policy.txt")
     # the key first: a memory without a key is harmless, a key without its memory is not
     for name in sorted(names, key=lambda one: one != "key.pem"):
-        if name not in kept and not name.startswith("evidence-" if not forget_log else "\0"):
+        if not name.startswith((*stays, ".")):
             (home.witness / name).replace(aside / name)
+    return aside
 
 
 def keep_evidence(home: SiteHome, evidence: str) -> Path:

@@ -1,6 +1,7 @@
 """What the operator reads when the portal's log does not look as it should, and what to do."""
 
 from pathlib import Path
+from typing import Any
 
 from compliance.witness import ForeignError, ForgottenError, OlderError, UnprovenError, WitnessError
 from site_kits.translation import _
@@ -36,3 +37,14 @@ def refusal_sentence(refusal: WitnessError) -> str:
             "Its key is retired and a new one made."
         )
     return str(refusal)
+
+
+def status_line(status: dict[str, Any]) -> str:
+    """The line of ``consilium-site status``."""
+    seen = status.get("witness") or {}
+    if not seen:
+        return _("  witness:          nothing signed yet")
+    standing = sum(1 for one in seen.get("others", {}).values() if one.get("size") == seen.get("size"))
+    return _(
+        "  witness:          {size} entries of the portal's log signed at {time}, {n} other sites too"
+    ).format(size=seen.get("size", "?"), time=seen.get("at", "?"), n=standing)

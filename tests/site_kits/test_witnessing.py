@@ -8,17 +8,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compliance.evidence_file import Evidence
 from compliance.note import SignedNote, cosign, verifier_key, verify
+from site_kits.agent import __main__ as command
 from site_kits.agent import preflight, witnessing
+from site_kits.agent.doctor.checks import CHECKS
+from site_kits.agent.doctor.examination import Outcome, Patient, examine
 from site_kits.agent.enrolment import enrol
 from site_kits.agent.portal import PortalDoor
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.status import StatusBoard
+from site_kits.agent.witness_words import status_line
 from site_kits.agent.witnessing import Witnessing
 from site_kits.site_home import read_state
 from tests.compliance.logs import Log
 from tests.site_kits.log_double import ORIGIN, PortalLog
 from tests.site_kits.site_doubles import PIN, TOKEN
 
+LOCAL = [check for check in CHECKS if check.is_local]
 NAME = "test/hospital-a/witness"
 
 
@@ -212,3 +217,60 @@ def test_other_sites_are_remembered_and_missed(site, portal, monkeypatch):
     portal.log.others = [cosign("else", name, key, 1000) for name, key in others.items()]
     assert not site.witness.visit()
     assert "not its site's" in site.said()
+
+
+def run(site, capsys, *arguments):
+    status = command.main(["--home", str(site.home.root), *arguments])
+    return status, capsys.readouterr().out
+
+
+def test_the_operator_sees_what_was_signed(site, portal, capsys):
+    assert run(site, capsys, "witness") == (
+        1,
+        "This site has not witnessed the portal's log yet. Is it running?\n",
+    )
+    other = Ed25519PrivateKey.generate()
+    for letter in "bc":
+        name = f"test/hospital-{letter}/witness"
+        portal.log.witnesses[name] = verifier_key(name, other if letter == "b" else site_key(), 4)
+    text = SignedNote.parse(portal.log.log.note()).text
+    portal.log.others = [cosign(text, "test/hospital-b/witness", other, 1000)]
+    site.witness.visit()
+    status, said = run(site, capsys, "witness")
+    assert status == 0
+    assert "signed size:    5" in said
+    assert text.split("\n")[2] in said
+    assert "hospital-b: size 5, 1970-01-01T00:16:40+00:00" in said
+    assert "hospital-c: not seen yet" in said
+    assert "5 entries of the portal's log signed" in status_line(read_state(site.home.status_json))
+
+
+def site_key():
+    return Ed25519PrivateKey.generate()
+
+
+def test_after_a_contradiction_only_the_operators_word_lets_the_site_sign_again(site, portal, capsys):
+    site.witness.visit()
+    before = str(portal.log.witnesses[NAME])
+    portal.log.log = portal.log.log.fork(1)
+    site.witness.visit()
+    status, said = run(site, capsys, "witness")
+    assert status == 1
+    assert "CONTRADICTS ITSELF" in said
+    findings = {one.code: one for one in examine(Patient(site.home), LOCAL) if one.code == "portal_log"}
+    assert findings["portal_log"].outcome == Outcome.FAILED
+    assert run(site, capsys, "witness", "trust-again")[0] == 0
+    assert list(site.home.witness.glob("retired-*/evidence-*.txt"))
+    assert site.witness.visit()
+    assert str(portal.log.witnesses[NAME]) != before
+
+
+def test_a_new_key_is_made_on_the_operators_word(site, portal, capsys):
+    site.witness.visit()
+    before = str(portal.log.witnesses[NAME])
+    assert run(site, capsys, "witness", "new-key")[0] == 0
+    assert site.witness.visit()
+    assert str(portal.log.witnesses[NAME]) != before
+    (site.home.witness / "key.pem").chmod(0o644)
+    [found] = [one for one in examine(Patient(site.home), LOCAL) if one.code == "witness_key"]
+    assert "chmod 600" in found.sentence

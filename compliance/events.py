@@ -42,6 +42,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "log.contradicted": frozenset({"kind", "size"}),
     "log.exported": frozenset({"rows", "act", "site", "job"}),
     "log.read": frozenset({"rows"}),
+    "log.alarm": frozenset({"reason", "said"}),
+    "log.shard_opened": frozenset({"origin", "size", "root"}),
     "log.verified": frozenset({"entries", "verified"}),
 }
 

@@ -44,7 +44,9 @@ def bundle_of(selection: Selection, year: int) -> tuple[str, int]:
     head = selectors.latest_head(year)
     if head is None:
         raise UnfitError(_("No entry of this year is signed yet. Try again in a minute."))
-    found = AuditSeq.objects.filter(shard=year, idx__lt=head.size, event__in=selection.events().values("number"))
+    found = AuditSeq.objects.filter(
+        shard=year, idx__lt=head.size, event__in=selection.events().values("number")
+    )
     indices = list(found.order_by("idx").values_list("idx", flat=True)[: MOST_ENTRIES + 1])
     if len(indices) > MOST_ENTRIES:
         raise UnfitError(
@@ -52,7 +54,9 @@ def bundle_of(selection: Selection, year: int) -> tuple[str, int]:
             % {"most": MOST_ENTRIES}
         )
     if not indices:
-        raise UnfitError(_("No signed entry fits. Widen the selection, or wait a minute for the newest ones."))
+        raise UnfitError(
+            _("No signed entry fits. Widen the selection, or wait a minute for the newest ones.")
+        )
     return _bundle(indices, _best_head(head, indices[-1])), len(indices)
 
 

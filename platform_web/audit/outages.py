@@ -24,10 +24,14 @@ def is_outage(error: BaseException | None) -> bool:
 def note_refusal(request: HttpRequest, error: BaseException) -> None:
     """Say it in the process's log and, for an act, keep an entry in the spool until the database is back."""
     name = url_name(request)
-    log.warning("refused %s %s: the database does not answer (%s)", request.method, name, type(error).__name__)
+    log.warning(
+        "refused %s %s: the database does not answer (%s)", request.method, name, type(error).__name__
+    )
     if request.method not in SAFE:
         is_known = not isinstance(error, CommitUnknownError)
-        spool.keep(act="request.refused", out="error", data={"url": name, "done": "no" if is_known else "unknown"})
+        spool.keep(
+            act="request.refused", out="error", data={"url": name, "done": "no" if is_known else "unknown"}
+        )
 
 
 def url_name(request: HttpRequest) -> str:

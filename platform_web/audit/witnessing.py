@@ -40,7 +40,9 @@ def register_witness(*, site: str, key_text: str) -> bool:
         raise UnfitError(str(error)) from error
     name = witness_name(site)
     if key.kind != COSIGNATURE_V1 or key.name != name:
-        raise UnfitError(_("A witness key of this site is a cosignature/v1 key named %(name)s.") % {"name": name})
+        raise UnfitError(
+            _("A witness key of this site is a cosignature/v1 key named %(name)s.") % {"name": name}
+        )
     known = selectors.witness_keys_of_all()
     if known.get(site) == key:
         return False
@@ -144,7 +146,9 @@ def anchor(*, site: str, note_text: str, consistency: Sequence[str]) -> AuditEve
         raise UnfitError(str(error)) from error
     year = new.origin.rpartition("/")[2]
     if new.origin != f"{settings.CONSILIUM_FEDERATION}/{site}/log/{year}" or not _is_year(year):
-        raise UnfitError(_("The log of this site is named %(name)s/YEAR.") % {"name": new.origin.rpartition("/")[0]})
+        raise UnfitError(
+            _("The log of this site is named %(name)s/YEAR.") % {"name": new.origin.rpartition("/")[0]}
+        )
     with transaction.atomic():
         last = _newest("site.anchored", site, new.origin)
         old = Checkpoint.parse(_anchored_note(last).text) if last else Checkpoint(new.origin, 0, EMPTY_ROOT)

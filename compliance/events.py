@@ -48,6 +48,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "log.redaction_asked": frozenset({"basis"}),
     "log.redaction_withdrawn": frozenset(),
     "log.read": frozenset({"rows"}),
+    "log.alarm": frozenset({"reason", "said"}),
+    "log.shard_opened": frozenset({"origin", "size", "root"}),
     "log.verified": frozenset({"entries", "verified"}),
 }
 

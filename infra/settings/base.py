@@ -28,6 +28,7 @@ CONSILIUM_FLARE_HOST = os.environ.get("CONSILIUM_FLARE_HOST") or "localhost"
 CONSILIUM_FLARE_PORT = env.read_port(os.environ, "CONSILIUM_FLARE_PORT", 8102)
 CONSILIUM_FEDERATION = os.environ.get("CONSILIUM_FEDERATION") or "consilium"
 CONSILIUM_CERTIFICATE_LIFETIME = env.read_lifetime(os.environ, "CONSILIUM_CERTIFICATE_LIFETIME_S")
+CONSILIUM_SIGNER_SOCKET = os.environ.get("CONSILIUM_SIGNER_SOCKET", "")  # empty: the portal runs its own
 CONSILIUM_WHEEL = os.environ.get("CONSILIUM_WHEEL", "")
 CONSILIUM_CONSTRAINTS = os.environ.get("CONSILIUM_CONSTRAINTS") or str(REPOSITORY / "constraints.txt")
 CONSILIUM_PYTHON = os.environ.get("CONSILIUM_PYTHON") or sys.executable

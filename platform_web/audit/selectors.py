@@ -218,13 +218,18 @@ def unsigned_since() -> datetime | None:
 
     The signer or the sequencer is away then. Entries are still written; nothing proves them so far.
     """
-    head = latest_head()
+    shard = current_shard()
     oldest = None
-    if head is not None:
-        later = AuditEvent.objects.filter(seq__shard=head.shard, seq__idx__gte=head.size)
+    if shard is not None:
+        head = latest_head(shard.year)
+        later = AuditEvent.objects.filter(seq__shard=shard.year, seq__idx__gte=head.size if head else 0)
         oldest = later.order_by("seq__idx").values_list("ts", flat=True).first()
-    if oldest is None:
-        last: int = AuditSeq.objects.aggregate(last=Max("event"))["last"] or 0
-        waiting = AuditEvent.objects.filter(number__gt=last - LATE_COMMITS, seq__isnull=True)
-        oldest = waiting.order_by("number").values_list("ts", flat=True).first()
+    oldest = oldest or oldest_waiting()
     return oldest if oldest is not None and timezone.now() - oldest > GRACE else None
+
+
+def oldest_waiting() -> datetime | None:
+    """The time of the oldest entry that has no place in the tree yet."""
+    last: int = AuditSeq.objects.aggregate(last=Max("event"))["last"] or 0
+    waiting = AuditEvent.objects.filter(number__gt=last - LATE_COMMITS, seq__isnull=True)
+    return waiting.order_by("number").values_list("ts", flat=True).first()

@@ -19,3 +19,7 @@ class UnwitnessedError(PortalError):
 
 class CommitUnknownError(OperationalError):
     """The database went away between COMMIT and its answer: effect and entry are both there, or neither is."""
+
+
+class RedactionError(PortalError):
+    """A body cannot be erased as asked; nothing was changed."""

@@ -16,6 +16,7 @@ from django.utils import timezone
 from compliance import merkle
 from compliance.canonical import CanonicalError, canonical_bytes, parse_canonical
 from compliance.events import check_event
+from platform_web.audit import bodies
 from platform_web.audit.errors import AuditError
 from platform_web.audit.models import AuditEvent
 
@@ -35,16 +36,19 @@ def record(
     run: str = "",
     round: int | None = None,
     data: dict[str, Any] | None = None,
+    body: dict[str, Any] | None = None,
 ) -> AuditEvent:
     """Write one entry in the caller's transaction: it is there exactly when the effect is there.
 
-    ``act`` and the keys of ``data`` stand in ``compliance.events``; no floats. Raises AuditError outside a
+    ``act`` and the keys of ``data`` stand in ``compliance.events``; no floats. ``body``: what may have to be
+    erased one day, such as a reason that somebody typed; the entry holds its commitment only. Raises AuditError outside a
     transaction and for an entry that has no canonical form, so that the effect does not happen either.
     """
     if not connection.in_atomic_block:
         raise AuditError("An audit entry is written inside the transaction of what it witnesses.")
     kind: ActorType = actor_type or ("user" if actor is not None else "site" if site else "system")
-    return insert(
+    sealed = bodies.seal(_normal(body)) if body else None
+    event = insert(
         draft(
             act=act,
             actor={"type": kind, "id": _actor_id(kind, actor, site), "roles": _roles(actor)},
@@ -54,8 +58,12 @@ def record(
             job=run,
             rnd=round,
             data=data,
+            body_c=sealed.commitment if sealed else "",
         )
     )
+    if sealed:
+        bodies.keep(event, sealed)
+    return event
 
 
 def draft(
@@ -68,6 +76,7 @@ def draft(
     job: str = "",
     rnd: int | None = None,
     data: dict[str, Any] | None = None,
+    body_c: str = "",
 ) -> bytes:
     """The canonical bytes of a new entry, with id and time; by default of the portal itself.
 
@@ -87,6 +96,8 @@ def draft(
         "rnd": rnd,
         "data": data or {},
     }
+    if body_c:
+        envelope["body_c"] = body_c
     try:
         check_event(act, envelope["data"])
         return canonical_bytes(_normal(envelope))

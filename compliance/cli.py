@@ -78,8 +78,8 @@ def run_split(asked: argparse.Namespace) -> int:
         return MALFORMED
     if evidence is None:
         say(
-            f"The sizes differ ({first.size} and {second.size}), so two checkpoints alone say nothing. Take two "
-            "of one size, or ask a site whose witness signed both."
+            f"The sizes differ ({first.size} and {second.size}), so two checkpoints alone say nothing. Take "
+            "two of one size, or ask a site whose witness signed both."
         )
         return 0
     say(f"CONTRADICTION: the log signed two trees of {first.size} entries.")

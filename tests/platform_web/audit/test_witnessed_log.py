@@ -1,8 +1,9 @@
-"""The portal's door and the site's witness together: a log that grows is co-signed, a rewritten one convicted."""
+"""The portal's door and the site's witness together: growth is co-signed, a rewritten log convicted."""
 
 import json
 import threading
 import time
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from django.test import Client
 from compliance.evidence_file import Evidence
 from compliance.note import COSIGNATURE_V1, SignedNote, cosign, verifier_key
 from compliance.signer.core import Signer
+from fl_jobs.approval import site_log
 from platform_web.audit import cli, selectors, triggers, witnessing
 from platform_web.audit.models import AuditEvent, AuditEvidence, AuditHead
 from platform_web.audit.sequencer import Sequencer
@@ -105,7 +107,8 @@ def test_a_deleted_row_is_convicted_by_the_site(witness, grown, tmp_path, entrie
     assert Evidence.parse(kept.text).is_proven_for(selectors.log_key(AuditHead.objects.get().shard))
 
 
-def test_all_sites_are_shown_one_head_until_it_has_its_quorum(witness, grown, settings):
+def test_all_sites_are_shown_one_head_until_it_has_its_quorum(witness, grown, monkeypatch):
+    monkeypatch.setattr(selectors, "witness_keys", selectors.witness_keys_of_all)
     keys = {site: Ed25519PrivateKey.generate() for site in ("site-b", "site-c")}
     for site, key in keys.items():
         name = witnessing.witness_name(site)
@@ -124,6 +127,7 @@ def test_all_sites_are_shown_one_head_until_it_has_its_quorum(witness, grown, se
 
 
 def test_a_head_that_gets_no_quorum_gives_way(witness, grown, monkeypatch):
+    monkeypatch.setattr(selectors, "witness_keys", selectors.witness_keys_of_all)
     for site in ("site-b", "site-c"):
         key = verifier_key(witnessing.witness_name(site), Ed25519PrivateKey.generate(), COSIGNATURE_V1)
         witnessing.register_witness(site=site, key_text=str(key))
@@ -161,3 +165,26 @@ def test_prove_and_export_make_files_that_verify(grown, witness, tmp_path, capsy
     assert cli.main(["export", "--out", str(tmp_path / "all.bundle"), "--site", "site-a"]) == 0
     assert cli.main(["verify", str(tmp_path / "all.bundle"), "--policy", str(policy), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])["verdict"] == "verified"
+
+
+def test_the_sites_log_and_the_portals_hold_each_other(witness, grown, signer, settings, monkeypatch):
+    """A lost answer, and an entry that vanished from the site's log."""
+    monkeypatch.setattr("platform_web.audit.receipts.signer", lambda: signer)
+    grown(3)
+    assert witness.visit()
+    home = witness._home
+    site_log.record(home.root, "update.sent", run="r", rnd=1, sha256="0" * 64)
+    witness.anchor()
+    [entry] = AuditEvent.objects.filter(act="site.anchored")
+    log = site_log.open_log(home.root, datetime.now(UTC).year)
+    assert "portal.checkpoint" in b"".join(log.leaves(0, 9)).decode()
+    assert json.loads(bytes(entry.leaf))["data"]["size"] == log.size() == 2
+    assert str(entry.event_id) in (home.root / site_log.FOLDER / "receipt.txt").read_text()
+    witness.anchor()  # nothing new: nothing is sent
+    (home.root / site_log.FOLDER / "anchored.json").unlink()  # as if the answer had been lost
+    for _ in range(2):
+        witness._anchoring._last = -1000.0
+        site_log.record(home.root, "update.sent", run="r", rnd=2, sha256="1" * 64)
+        witness.anchor()
+        assert "site log" not in read_state(home.status_json).get("problems", {})
+    assert AuditEvent.objects.filter(act="site.anchored").count() == 3

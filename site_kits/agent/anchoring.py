@@ -63,7 +63,7 @@ class Anchoring:
         write_bytes(self._folder / "anchored.json", json.dumps({origin: tree.size}).encode())
 
     def _accepted(self, signer: Signer, tree: TiledTree, note: str, starts: list[int]) -> bytes:
-        """The receipt. When an answer was lost the portal knows a later head than the first: all are tried."""
+        """The receipt. When an answer was lost the portal knows a later head than the first."""
         for start in starts:
             proof = consistency_proof(tree, start, tree.size) if start else []
             body = {"checkpoint": note, "consistency": [encode_base64(one) for one in proof]}

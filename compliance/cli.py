@@ -18,6 +18,7 @@ from compliance.drill import KINDS, Drill
 from compliance.drill_attacks import made_up_entry
 from compliance.evidence_file import EvidenceError, evidence_of
 from compliance.note import NoteError, open_checkpoint
+from compliance.reconcile import entries_of_bundle, reconcile
 from compliance.sqlite_log import SqliteLog
 from compliance.witness_policy import PolicyTextError, WitnessPolicy
 
@@ -37,6 +38,12 @@ def add_commands(commands: Any) -> None:
     )
     split.add_argument("--out", type=Path, help="where evidence is written")
     split.set_defaults(command=run_split)
+    both = commands.add_parser("reconcile", help="what a site says it sent against what the portal received")
+    both.add_argument("site", help="the site's name")
+    both.add_argument("log", type=Path, help="the site's state/log/YEAR.sqlite3")
+    both.add_argument("bundle", type=Path, help="round.committed of the portal; verified first")
+    both.add_argument("--policy", type=Path, required=True, help="your own witness policy")
+    both.set_defaults(command=run_reconcile)
     hammer = commands.add_parser("hammer", help="how many durable appends a second this disk carries")
     hammer.add_argument("--count", type=int, default=2000)
     hammer.add_argument("--writers", type=int, default=1)
@@ -87,6 +94,30 @@ def run_split(asked: argparse.Namespace) -> int:
     out.write_text(str(evidence), encoding="utf-8")
     say(f"Evidence: {out}. Anybody verifies it with: verify.py --evidence {out} --policy {asked.policy}")
     return BAD
+
+
+def run_reconcile(asked: argparse.Namespace) -> int:
+    """The verifier's code when the bundle does not verify; else 0, or 1 with the rounds that do not match."""
+    code = run_verify([str(asked.bundle), "--policy", str(asked.policy)])
+    if code:
+        return code
+    if not asked.log.is_file():
+        say(f"{asked.log} is not there; nothing was compared.")
+        return MALFORMED
+    log = SqliteLog(asked.log)
+    portal = entries_of_bundle(asked.bundle.read_text(encoding="utf-8"))
+    found = reconcile(asked.site, log.leaves(0, log.size()), portal)
+    log.close()
+    for sentence, rounds in (
+        ("sent by the site, and not among what the portal aggregated", found.not_received),
+        ("aggregated by the portal in the site's name, and not sent by it", found.not_sent),
+    ):
+        for run, number in sorted(rounds):
+            say(f"run {run}, round {number}: {sentence}")
+    say(
+        f"{len(found.agreed)} rounds match on both sides; {len(found.repeated)} were sent again after a stop."
+    )
+    return 0 if found.is_good else BAD
 
 
 def run_drill(asked: argparse.Namespace, entries: list[bytes]) -> int:

@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from compliance.witness import (
 )
 from compliance.witness_policy import PolicyTextError, WitnessPolicy
 from compliance.witness_store import StateDamagedError
+from fl_jobs.approval import site_log
 from fl_jobs.errors import SiteLogError
 from site_kits.agent import witness_files as files
 from site_kits.agent.anchoring import Anchoring
@@ -192,6 +194,8 @@ class Witnessing(threading.Thread):
     def _refused(self, refusal: WitnessError) -> str:
         """What the operator reads. A witness that forgot gets a new key at the next visit."""
         if isinstance(refusal, ContradictionError):
+            with suppress(SiteLogError):  # a full disk must not silence this
+                site_log.record(self._home.root, "witness.contradicted", obj=self._manifest.federation)
             return self._contradicted(refusal.evidence)
         if isinstance(refusal, ForgottenError):
             files.retire(self._home, forget_log=False)

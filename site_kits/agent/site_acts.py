@@ -10,6 +10,6 @@ from site_kits.site_home import SiteHome
 def log_act(home: SiteHome, act: str, *, run: str = "", obj: str = "", **data: Scalar) -> None:
     """One entry, before the act has its effect. Raises AgentError with what to do."""
     try:
-        site_log.record(home.root, act, run=run, obj=obj, **data)
+        site_log.record_all(home.root, [(act, run, None, obj, data)])
     except SiteLogError as exc:
         raise AgentError(str(exc)) from exc

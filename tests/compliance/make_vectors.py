@@ -2,8 +2,8 @@
 
 A file has ``vectors``, and the ``policy`` and ``input`` of those that have none of their own. Each vector:
 name, kind (bundle, entry, evidence), why, exit (what every verifier must say), ``input`` (the file checked),
-``policy`` and, for kind entry, ``entry`` (the stored bytes), all in base64; ``complete`` and ``max_age`` are what
-was asked for.
+``policy`` and, for kind entry, ``entry`` (the stored bytes), all in base64; ``complete`` and ``max_age`` are
+what was asked for.
 """
 
 import base64

@@ -42,7 +42,7 @@ def flipped(note: SignedNote, place: int) -> SignedNote:
 
 
 def bundles() -> dict[str, dict[str, object]]:
-    return {**right(), **unproven(), **signatures(), **form()}
+    return {**right(), **unproven(), **beyond(), **signatures(), **cosignatures(), **form(), **notes()}
 
 
 def case(code: int, why: str, text: str | bytes, **more: object) -> dict[str, object]:
@@ -92,7 +92,7 @@ def unproven() -> dict[str, dict[str, object]]:
     )
     swapped = LINES.copy()
     swapped[3], swapped[4] = swapped[4], swapped[3]
-    stale_head = sign(str(Checkpoint(log.ORIGIN, 9, bytes(32))), log.ORIGIN, log.LOG_KEY)
+    sign(str(Checkpoint(log.ORIGIN, 9, bytes(32))), log.ORIGIN, log.LOG_KEY)
     return {
         "another entry": case(1, "entry 5 stands where entry 4 is in the log", other),
         "proof hashes swapped": case(1, "the order of the hashes counts", "\n".join([*swapped, ""])),
@@ -107,6 +107,15 @@ def unproven() -> dict[str, dict[str, object]]:
         "proof without left side": case(
             1, "no hashes at all", re.sub(r"range 3 5 6\n(.*\n){6}", "range 3 5 0\n", GOOD)
         ),
+    }
+
+
+def beyond() -> dict[str, dict[str, object]]:
+    bundle().replace(base64.b64encode(log.ENTRIES[4]).decode(), base64.b64encode(log.ENTRIES[5]).decode())
+    swapped = LINES.copy()
+    swapped[3], swapped[4] = swapped[4], swapped[3]
+    stale_head = sign(str(Checkpoint(log.ORIGIN, 9, bytes(32))), log.ORIGIN, log.LOG_KEY)
+    return {
         "range behind the end": case(
             1, "leaf 20 of a tree of 20", GOOD.replace("range 19 20 3", "range 20 21 3")
         ),
@@ -171,9 +180,9 @@ def grown_head() -> str:
 def signatures() -> dict[str, dict[str, object]]:
     good = cosigned(checkpoint(20))
     early = good.signatures[1]
-    times = Signature(early.name, early.key_id, (MAX_SIZE).to_bytes(8, "big") + early.body[8:])
-    moved = Signature(early.name, early.key_id, (log.LONG_AGO + 1).to_bytes(8, "big") + early.body[8:])
-    short = Signature(early.name, early.key_id, early.body[:-1])
+    Signature(early.name, early.key_id, (MAX_SIZE).to_bytes(8, "big") + early.body[8:])
+    Signature(early.name, early.key_id, (log.LONG_AGO + 1).to_bytes(8, "big") + early.body[8:])
+    Signature(early.name, early.key_id, early.body[:-1])
     return {
         "log signature wrong": case(1, "one bit flipped", last(flipped(good, 0))),
         "log signature missing": case(
@@ -191,6 +200,16 @@ def signatures() -> dict[str, dict[str, object]]:
             "the log's key signed for a foreign origin",
             last(cosigned(sign(str(Checkpoint("north/audit/2025", 20, bytes(32))), log.ORIGIN, log.LOG_KEY))),
         ),
+    }
+
+
+def cosignatures() -> dict[str, dict[str, object]]:
+    good = cosigned(checkpoint(20))
+    early = good.signatures[1]
+    times = Signature(early.name, early.key_id, (MAX_SIZE).to_bytes(8, "big") + early.body[8:])
+    moved = Signature(early.name, early.key_id, (log.LONG_AGO + 1).to_bytes(8, "big") + early.body[8:])
+    short = Signature(early.name, early.key_id, early.body[:-1])
+    return {
         "cosignature wrong": case(
             1, "one bit of a known witness flipped: refused, not skipped", last(flipped(good, 1))
         ),
@@ -233,7 +252,7 @@ def unreduced(note: SignedNote) -> SignedNote:
 
 def form() -> dict[str, dict[str, object]]:
     good = str(cosigned(checkpoint(20)))
-    head = good.index("\n\n")
+    good.index("\n\n")
     return {
         "empty": case(4, "no bytes", b""),
         "rubbish": case(4, "binary", bytes(range(256)) * 4),
@@ -254,6 +273,13 @@ def form() -> dict[str, dict[str, object]]:
         "too many heads": case(4, "one is announced", line("heads", "heads 1")),
         "too few ranges": case(4, "four are announced", line("ranges", "ranges 4")),
         "heads missing": case(4, "the line is never left out", line("heads", None)),
+    }
+
+
+def notes() -> dict[str, dict[str, object]]:
+    good = str(cosigned(checkpoint(20)))
+    head = good.index("\n\n")
+    return {
         "note without signatures": case(4, "a text alone", last(good[: head + 2])),
         "note with a fourth line": case(4, "no extension lines", last(good[:head] + "\nmore" + good[head:])),
         "note without empty line": case(

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -165,11 +166,10 @@ def test_rubbish_is_malformed_and_never_a_traceback(tmp_path_factory, rubbish, k
 
 @pytest.mark.parametrize(
     "asked",
-    [[], ["x"], ["--policy", "x"], ["a", "b", "--policy", "x"], ["a", "--entry", "--policy", "x"]]
-    + [["a", "b", "--entry", "--evidence", "--policy", "x"], ["a", "--policy", "x", "--max-age", "soon"]],
-)  # fmt: skip
+    ["", "x", "--policy x", "a b --policy x", "a --entry --policy x", "a b --entry --evidence --policy x"],
+)
 def test_wrong_use_is_malformed_with_a_sentence(asked, capsys):
-    assert verify.main(asked) == 4
+    assert verify.main(asked.split()) == 4
     assert "error" in capsys.readouterr().err
 
 
@@ -205,17 +205,14 @@ def test_the_report_of_a_wrong_line_names_its_number(files, capsys):
 def test_it_runs_alone_without_anything_of_ours_and_on_a_poor_terminal(files, tmp_path):
     paths = files(policy=str(log.POLICY), bundle=log.bundle())
     alone = tmp_path / "verify.py"
-    alone.write_bytes(open(verify.__file__, "rb").read())
+    alone.write_bytes(Path(verify.__file__).read_bytes())
     environment = {"PATH": os.environ["PATH"], "PYTHONIOENCODING": "ascii", "LANG": "zh_CN.UTF-8"}
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", str(alone), paths["bundle"], "--policy", paths["policy"], "--lang", "zh"],
-        capture_output=True, text=True, env=environment, cwd=tmp_path,
-    )  # fmt: skip
+    command = [sys.executable, "-I", "-S", str(alone), paths["bundle"], "--policy", paths["policy"]]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_memory_does_not_grow_with_the_entries(tmp_path):
-    """A hundred thousand entries: far less than the file, and than what the entries would take."""
     entries = [canonical_bytes({"id": str(n), "pad": "x" * 100}) for n in range(30_000)]
     hashes = [merkle.leaf_hash(one) for one in entries]
     last = log.cosigned(log.checkpoint(len(hashes), hashes=hashes))

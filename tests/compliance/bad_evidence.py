@@ -27,8 +27,6 @@ def proofs() -> dict[str, dict[str, object]]:
     old, new, other = checkpoint(9), checkpoint(20), checkpoint(20, hashes=CHANGED)
     split, rewrite = evidence_of(new, other), evidence_of(old, other, subtree_of(CHANGED))
     honest = rewrite_text(old, new, SUBTREE)
-    text = str(rewrite)
-    text.split("\n")
     nonsense = sign(str(Checkpoint(log.ORIGIN, 0, bytes(32))), log.ORIGIN, log.LOG_KEY)
     empty = str(evidence_of(nonsense, new, SUBTREE))
     return {
@@ -62,11 +60,8 @@ def proofs() -> dict[str, dict[str, object]]:
 def malformed() -> dict[str, dict[str, object]]:
     old, new, other = checkpoint(9), checkpoint(20), checkpoint(20, hashes=CHANGED)
     split, rewrite = evidence_of(new, other), evidence_of(old, other, subtree_of(CHANGED))
-    rewrite_text(old, new, SUBTREE)
     text = str(rewrite)
     lines = text.split("\n")
-    nonsense = sign(str(Checkpoint(log.ORIGIN, 0, bytes(32))), log.ORIGIN, log.LOG_KEY)
-    str(evidence_of(nonsense, new, SUBTREE))
     return {
         "other title": case(4, "v2", text.replace("/v1", "/v2")),
         "other kind": case(4, "fork", text.replace("rewrite", "fork")),

@@ -88,10 +88,8 @@ def swapped_heads() -> str:
 
 
 def contents() -> dict[str, dict[str, object]]:
-    found = {
-        f"entry: {name}": case(4, "no canonical JSON with an id", one(text))
-        for name, text in NOT_CANONICAL.items()
-    }
+    why = "no canonical JSON with an id"
+    found = {f"entry: {name}": case(4, why, one(text)) for name, text in NOT_CANONICAL.items()}
     long = '{"id":"' + "x" * 8192 + '"}'
     odd = '{"id":"\\b\\f\\n\\r\\t\\u001f\\"\\\\/\u007f\u2028\U0001f600"}'
     found |= {

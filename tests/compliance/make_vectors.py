@@ -16,9 +16,17 @@ from tests.compliance.bad_entries import entries
 from tests.compliance.bad_evidence import evidence
 from tests.compliance.bad_lines import broken_lines
 from tests.compliance.bad_policies import policies
+from tests.compliance.good_bundles import good_bundles
 
 FOLDER = Path(__file__).parent / "vectors"
-KINDS = {"bundle": bundles, "lines": broken_lines, "entry": entries, "evidence": evidence, "policy": policies}
+KINDS = {
+    "good": good_bundles,
+    "bundle": bundles,
+    "lines": broken_lines,
+    "entry": entries,
+    "evidence": evidence,
+    "policy": policies,
+}
 
 
 def vectors(kind: str) -> list[dict[str, object]]:

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "platform_web.pages",
 ]
 WEB_MIDDLEWARE = [
+    "platform_web.audit.middleware.FailClosed",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "platform_web.accounts.middleware.AdminContentPolicy",
@@ -77,7 +78,10 @@ WEB_MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
-AGENT_MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+AGENT_MIDDLEWARE = [
+    "platform_web.audit.middleware.FailClosed",
+    "django.middleware.security.SecurityMiddleware",
+]
 MIDDLEWARE = AGENT_MIDDLEWARE if CONSILIUM_DOOR == "agents" else WEB_MIDDLEWARE
 TEMPLATES = [
     {
@@ -172,6 +176,7 @@ HEARTBEAT_PROVIDERS = {  # (site) -> list[dict]
     "serve": "platform_web.registry.selectors.serve_orders",
     "requests": "platform_web.training.requests.pending_requests",
 }
+AUDIT_SITES = "platform_web.federation.selectors.names_taking_part"  # () -> names; their witnesses count
 ARTIFACT_POLICY = "platform_web.registry.selectors.site_may_read"  # (site, sha256) -> bool
 
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = env.read_broker(os.environ, CONSILIUM_HOME)
@@ -199,6 +204,7 @@ def _every(seconds: float, task: str, queue: str) -> dict[str, object]:
 
 CELERY_BEAT_SCHEDULE = {
     "outbox.reconcile": _every(5.0, "outbox.reconcile", "default"),
+    "audit.replay_spool": _every(5.0, "audit.replay_spool", "default"),
     "federation.prune_nonces": _every(60.0, "federation.prune_nonces", "default"),
     "federation.poll_flare": _every(5.0, "federation.poll_flare", "flare"),
     "training.follow_runs": _every(1.5, "training.follow_runs", "flare"),

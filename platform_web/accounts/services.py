@@ -73,6 +73,12 @@ def record_sign_in(*, user: User) -> None:
 
 
 @transaction.atomic
+def record_sign_out(*, user: User) -> None:
+    """Somebody signed out; called by the sign-out door."""
+    audit.record(act="person.signed_out", actor=user)
+
+
+@transaction.atomic
 def record_sign_in_refused(*, username: str) -> None:
     """Somebody was refused; the name typed is kept as a pseudonym only (people type passwords there)."""
     audit.record(

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.conf import settings
-from django.db.models import Max
+from django.db.models import Count, Max, Min
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from compliance import merkle
 from compliance.bundle import Range, bundle_lines
@@ -26,6 +27,7 @@ from platform_web.audit.models import (
 
 READ_AT_ONCE = 2000
 GRACE = timedelta(seconds=10)  # an entry is signed about a second after it was written
+GATHERING_S = 30  # two visits of a site
 LATE_COMMITS = 10_000  # entries whose numbers may lie below one that was sequenced before them
 
 
@@ -88,6 +90,22 @@ def latest_head(year: int | None = None) -> AuditHead | None:
     return heads.order_by("-shard", "-size").first()
 
 
+def head_to_witness(old: int) -> AuditHead | None:
+    """What a site that has signed ``old`` entries is asked to sign: the head that others have begun to sign.
+
+    A busy log has a new head each second; if each site were shown the newest, no head would get a quorum. One
+    that has its quorum, or did not get it within two visits, gives way to the newest.
+    """
+    newest = latest_head()
+    if newest is None:
+        return None
+    lines = AuditCosignature.objects.filter(shard=newest.shard, size__gte=old).values("size")
+    begun = lines.annotate(first=Min("timestamp")).filter(first__gte=timezone.now().timestamp() - GATHERING_S)
+    size = begun.order_by("-size").values_list("size", flat=True).first()
+    head = head_at(newest.shard, size) if size is not None else None
+    return head if head is not None and not is_witnessed(head) else newest
+
+
 def head_at(year: int, size: int) -> AuditHead | None:
     """The head of exactly this size."""
     return AuditHead.objects.filter(shard=year, size=size).first()
@@ -109,7 +127,13 @@ def checkpoint_note(head: AuditHead) -> SignedNote:
 
 
 def witness_keys() -> dict[str, VerifierKey]:
-    """Site → the key it witnesses with now."""
+    """Site that takes part → the key it witnesses with now."""
+    taking_part = import_string(settings.AUDIT_SITES)()
+    return {site: key for site, key in witness_keys_of_all().items() if site in taking_part}
+
+
+def witness_keys_of_all() -> dict[str, VerifierKey]:
+    """The same, with sites that are suspended or gone."""
     newest = AuditWitness.objects.values("site").annotate(newest=Max("pk")).values("newest")
     rows = AuditWitness.objects.filter(pk__in=newest).exclude(key="").order_by("site")
     return {site: VerifierKey.parse(key) for site, key in rows.values_list("site", "key")}
@@ -132,12 +156,16 @@ def is_witnessed(head: AuditHead, policy: WitnessPolicy | None = None) -> bool:
 def witnessed_head(year: int) -> AuditHead | None:
     """The newest head of this year's tree that the quorum co-signed."""
     policy = witness_policy(year)
-    sizes = AuditCosignature.objects.filter(shard=year).order_by("-size").values_list("size", flat=True)
-    for size in sizes.distinct()[:READ_AT_ONCE].iterator(chunk_size=50):
+    if policy.quorum == "none":
+        return latest_head(year)
+    least = policy.groups[policy.quorum][0]
+    lines = AuditCosignature.objects.filter(shard=year, witness__in=policy.witnesses).values("size")
+    sizes = lines.annotate(of=Count("witness", distinct=True)).filter(of__gte=least).order_by("-size")
+    for size in sizes.values_list("size", flat=True)[:WIDTH]:
         head = head_at(year, size)
         if head is not None and is_witnessed(head, policy):
             return head
-    return latest_head(year) if policy.quorum == "none" else None
+    return None
 
 
 def place_of(event: AuditEvent) -> AuditSeq | None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ BINARIES = Path("/usr/lib/postgresql/15/bin")
 SQLITE_KILLS, SQLITE_FULL = 20, 1000
 POSTGRESQL_KILLS, POSTGRESQL_FULL = 5, 200
 WRITERS = 4
+EARLY_S = 0.1
 LOG = "consilium/audit"
 NEWEST_HEAD = "SELECT note FROM audit_head ORDER BY shard DESC, size DESC LIMIT 1"
 
@@ -114,7 +115,7 @@ class Portal:
 
 
 def sqlite_kills(proof: Proof, count: int) -> None:
-    pauses = np.random.default_rng(11).uniform(0.02, 0.15, count)
+    pauses = np.random.default_rng(11).uniform(0.0, EARLY_S / 0.75, count)
     with tempfile.TemporaryDirectory(prefix="consilium-audit-") as folder, ExitStack() as stack:
         portal = Portal(Path(folder))
         stack.callback(portal.end)
@@ -131,9 +132,11 @@ def sqlite_kills(proof: Proof, count: int) -> None:
             text=True,
         )
         stack.callback(nursery.kill)
+        kill_a_fork(nursery, portal.journal, 0.05)
+        wait_for(lambda: _head_in_sqlite(portal.home / "db.sqlite3"))
         began = time.monotonic()
         for number, pause in enumerate(pauses, start=1):
-            kill_a_fork(nursery, float(pause))
+            kill_a_fork(nursery, portal.journal, float(pause))
             if number % 10 == 0:
                 portal.see(_head_in_sqlite(portal.home / "db.sqlite3"))
             if number % 50 == 0 or number == count // 2:
@@ -144,15 +147,27 @@ def sqlite_kills(proof: Proof, count: int) -> None:
         report(proof, "3a", f"{count} kill -9 of a writer on SQLite", portal.checked(), seconds)
 
 
-def kill_a_fork(nursery: subprocess.Popen[str], pause: float) -> None:
+def kill_a_fork(nursery: subprocess.Popen[str], journal: Path, pause: float) -> None:
+    """Kill it ``pause`` after its first entry, wherever it is then; one in four before that."""
     assert nursery.stdin
     assert nursery.stdout
+    before = journal.stat().st_size
     nursery.stdin.write("\n")
     nursery.stdin.flush()
     pid = int(nursery.stdout.readline())
+    while pause < EARLY_S and journal.stat().st_size == before:
+        time.sleep(0.002)
     time.sleep(pause)
     os.kill(pid, signal.SIGKILL)
     assert nursery.stdout.readline() == "ended\n"
+
+
+def wait_for(something: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not something():
+        if time.monotonic() > end:
+            raise TimeoutError("the sequencer or the signer does not begin; see their logs")
+        time.sleep(0.2)
 
 
 def _head_in_sqlite(path: Path) -> str | None:
@@ -252,7 +267,7 @@ def postgresql_kills(proof: Proof, count: int) -> None:
         names = ["signer", "sequencer", *(f"writer-{n}" for n in range(WRITERS))]
         for name in names:
             portal.start(name)
-        time.sleep(6)  # each of them has to load
+        wait_for(server.head)  # each of them has to load
         began = time.monotonic()
         for pause in pauses:
             time.sleep(float(pause))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from threading import Event
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 from django.utils import timezone
 
 from compliance.canonical import CanonicalError
@@ -84,7 +84,7 @@ class Sequencer:
     def run(self, stop: Event) -> None:
         """Work until ``stop``. What fails is logged, becomes an alarm in the log itself and is tried again.
 
-        Raises DatabaseError.
+        Raises django.db.Error.
         """
         while not stop.is_set():
             pause = 1.0
@@ -204,7 +204,7 @@ def lead(signer: SignsCheckpoints, stop: Event) -> None:
             with storage.leadership() as held:
                 if held:
                     Sequencer(signer).run(stop)
-        except DatabaseError as error:
+        except Error as error:  # InterfaceError, too: the connection was lost
             log.warning("audit log: the database cannot be used: %s", str(error).splitlines()[0])
             connection.close()
         stop.wait(1)

@@ -12,7 +12,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from compliance.events import EVENTS, kept_until
-from platform_web.audit import bodies, checking, deadlines, exports, redaction, selectors, services
+from platform_web.audit import (
+    bodies,
+    checking,
+    deadlines,
+    exports,
+    redaction,
+    selectors,
+    services,
+    verification,
+)
 from platform_web.audit.errors import RedactionError
 from platform_web.audit.forms import SelectionForm
 from platform_web.audit.models import AuditEvent, AuditRedaction, AuditSeq
@@ -90,7 +99,9 @@ def entry(request: HttpRequest, event_id: str) -> HttpResponse:
         "cosigners": checking.cosigners(head) if head else [],
         "commitment": commitment,
         "body": bodies.body_of(event, commitment) if commitment else None,
-        "asked": AuditRedaction.objects.filter(event_id=event_id, confirmed_at=None, withdrawn_at=None).first(),
+        "asked": AuditRedaction.objects.filter(
+            event_id=event_id, confirmed_at=None, withdrawn_at=None
+        ).first(),
         "bases": AuditRedaction.Basis,
         "kept_until": kept_until(event.act, event.ts),
     }
@@ -109,22 +120,23 @@ def verify_entry(request: HttpRequest, event_id: str) -> HttpResponse:
 
 @require_POST
 def verify(request: HttpRequest) -> HttpResponse:
-    """Recompute every leaf hash. The check is itself an entry, written after it has counted."""
+    """Check the whole log against itself. The check is an entry, too, written after it has counted."""
     with deadlines.patience(SEARCH_S):
-        counted, verified = services.verify_all()
-    _record_check(request, entries=counted, verified=verified)
+        result = verification.verify_all()
+    _record_check(request, result)
+    said = {"entries": result.entries, "verified": result.verified, "heads": result.heads}
     if request.headers.get("HX-Request"):
-        return render(request, "audit/verified.html", {"entries": counted, "verified": verified})
-    return JsonResponse({"entries": counted, "verified": verified})
+        return render(request, "audit/verified.html", said | {"result": result})
+    return JsonResponse(said | {"findings": result.findings})
 
 
 @transaction.atomic
-def _record_check(request: HttpRequest, *, entries: int, verified: int) -> None:
+def _record_check(request: HttpRequest, result: verification.Verification) -> None:
     services.record(
         act="log.verified",
         actor=cast("User", request.user),
-        out="ok" if entries == verified else "error",
-        data={"entries": entries, "verified": verified},
+        out="ok" if result.is_whole else "error",
+        data={"entries": result.entries, "verified": result.verified},
     )
 
 
@@ -148,7 +160,9 @@ def close_redaction(request: HttpRequest, pk: int) -> HttpResponse:
     asked = get_object_or_404(AuditRedaction, pk=pk)
     is_confirmed = request.POST.get("answer") == "confirm"
     close = redaction.confirm_redaction if is_confirmed else redaction.withdraw_redaction
-    done = _("Body and salt are erased; the entry stays.") if is_confirmed else _("The request was withdrawn.")
+    done = (
+        _("Body and salt are erased; the entry stays.") if is_confirmed else _("The request was withdrawn.")
+    )
     try:
         close(actor=cast("User", request.user), redaction=asked)
     except RedactionError as error:

@@ -1,4 +1,4 @@
-"""The audit pages: finding entries, looking at one with its proof, checking. Whoever reads is an entry too."""
+"""The audit pages: finding entries, one with its proof, checking. Whoever reads is an entry too."""
 
 import json
 from typing import Any, cast
@@ -90,7 +90,9 @@ def entry(request: HttpRequest, event_id: str) -> HttpResponse:
         "cosigners": checking.cosigners(head) if head else [],
         "commitment": commitment,
         "body": bodies.body_of(event, commitment) if commitment else None,
-        "asked": AuditRedaction.objects.filter(event_id=event_id, confirmed_at=None, withdrawn_at=None).first(),
+        "asked": AuditRedaction.objects.filter(
+            event_id=event_id, confirmed_at=None, withdrawn_at=None
+        ).first(),
         "bases": AuditRedaction.Basis,
         "kept_until": kept_until(event.act, event.ts),
     }
@@ -148,7 +150,9 @@ def close_redaction(request: HttpRequest, pk: int) -> HttpResponse:
     asked = get_object_or_404(AuditRedaction, pk=pk)
     is_confirmed = request.POST.get("answer") == "confirm"
     close = redaction.confirm_redaction if is_confirmed else redaction.withdraw_redaction
-    done = _("Body and salt are erased; the entry stays.") if is_confirmed else _("The request was withdrawn.")
+    done = (
+        _("Body and salt are erased; the entry stays.") if is_confirmed else _("The request was withdrawn.")
+    )
     try:
         close(actor=cast("User", request.user), redaction=asked)
     except RedactionError as error:

@@ -7,6 +7,7 @@ request is made when it is sent: nonces and one-time forms are fresh.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.test import Client, override_settings
+from django.utils import timezone
 
 from compliance.evidence_file import evidence_of
 from compliance.note import COSIGNATURE_V1, Checkpoint, SignedNote, decode_base64, sign, verifier_key
@@ -26,7 +28,7 @@ from platform_web.audit.sequencer import Sequencer
 from platform_web.audit.signing import make_key
 from platform_web.federation import founding, places
 from platform_web.federation import services as federation
-from platform_web.federation.models import Federation, Kit, Revocation, Site
+from platform_web.federation.models import Federation, Revocation, Site
 from platform_web.registry.models import Promotion, SiteModel
 from platform_web.training.models import RunApproval
 from site_kits.decisions import sign_decision
@@ -57,10 +59,17 @@ class World:
             founding.found_federation()
         add = accounts.add_person
         self.ann, self.bea = (self._person(name, Role.ADMINISTRATOR) for name in ("ann-1", "bea-1"))
-        self.dana, self.otto = self._person("dana-1", Role.DATA_SCIENTIST), self._person("otto-1", Role.AUDITOR)
+        self.dana, self.otto = (
+            self._person("dana-1", Role.DATA_SCIENTIST),
+            self._person("otto-1", Role.AUDITOR),
+        )
         self.gone = self._person("gone-1", Role.AUDITOR)
         self.sites = [self._enrolled(name) for name in ("site-a", "site-b", "site-c")]
         self.rows = world.build(self.ann, self.dana, self.sites)
+        soon = timezone.now() + timedelta(hours=1)  # still online when a slow machine comes to ask
+        Site.objects.filter(pk__in=[site.pk for site in self.sites]).update(
+            flare_seen_at=soon, heartbeat_at=soon
+        )
         self.cleo = add(
             actor=None, username="cleo-1", password=PASSWORD, role=Role.CLINICIAN, site_id=self.sites[0].pk
         )
@@ -126,7 +135,7 @@ class World:
 
 
 def seal_log() -> str:
-    """The entries so far get their places and a signed head; returns evidence that its key signs two histories."""
+    """The entries so far get places and a signed head; returns evidence that its key signed two histories."""
     folder = Path(settings.CONSILIUM_HOME) / "signer"
     make_key()
     held = json.loads((folder / "key.json").read_text())
@@ -160,9 +169,7 @@ def by_agent(
     def send() -> object:
         content = body()
         serial = site.certificates.latest("created").serial
-        headers = sign_request(
-            at.key, site=site.name, serial=serial, method=method, path=path, body=content
-        )
+        headers = sign_request(at.key, site=site.name, serial=serial, method=method, path=path, body=content)
         return at_agents_door(method, path, content, headers)
 
     return send
@@ -176,7 +183,13 @@ def at_agents_door(method: str, path: str, content: bytes, headers: dict[str, st
 
 def people_acts(at: World) -> list[Act]:
     ann, (visitor, other) = at.clients["ann-1"], (at.visitor(), at.visitor())
-    new = {"username": "nina", "role": Role.AUDITOR.value, "site": "", "password1": PASSWORD, "password2": PASSWORD}
+    new = {
+        "username": "nina",
+        "role": Role.AUDITOR.value,
+        "site": "",
+        "password1": PASSWORD,
+        "password2": PASSWORD,
+    }
     changed = {"old_password": PASSWORD, "new_password1": PASSWORD + "!", "new_password2": PASSWORD + "!"}
     return [
         Act("login", post(visitor, "/accounts/login/", username="otto-1", password=PASSWORD)),
@@ -197,7 +210,13 @@ def _action(client: Client, table: str, action: str, row: object) -> Callable[[]
 def site_acts(at: World) -> list[Act]:
     ann, reason = at.clients["ann-1"], "a laptop was lost"
     one, two = at.revocations
-    new = {"name": "site-n", "title": "Hospital N", "organisation": "City", "language": "en", "contact": "it@n.example"}
+    new = {
+        "name": "site-n",
+        "title": "Hospital N",
+        "organisation": "City",
+        "language": "en",
+        "contact": "it@n.example",
+    }
     return [
         Act("add_site", post(ann, "/sites/add/", **new)),
         Act("new_kit", post(ann, "/sites/site-o/kit/")),
@@ -216,8 +235,8 @@ def learning_acts(at: World) -> list[Act]:
     ann, dana, rows = at.clients["ann-1"], at.clients["dana-1"], at.rows
     study = {
         "slug": "second-study", "title": "A second study", "purpose": "Tell benign from malignant cells.",
-        "dataset": "cytology", "kind": "tabular", "labels": "benign\nmalignant", "features": "radius\ntexture",
-        "channels": 3, "height": 64, "width": 64, "teaching": "on",
+        "dataset": "cytology", "kind": "tabular", "labels": "benign\nmalignant",
+        "features": "radius\ntexture", "channels": 3, "height": 64, "width": 64, "teaching": "on",
     }  # fmt: skip
     run = {
         "study": rows.study.slug, "algorithm": "dbe", "model": "tabular_mlp", "rounds": 10, "seed": 7,
@@ -257,10 +276,13 @@ def agent_acts(at: World) -> list[Act]:
         Act(
             "agent-decision",
             by_agent(
-                at, a, "POST", f"/agent/v1/requests/{at.asked.pk}/decision",
+                at,
+                a,
+                "POST",
+                f"/agent/v1/requests/{at.asked.pk}/decision",
                 lambda: _json(sign_decision(at.key, statement)),
             ),
-        ),  # fmt: skip
+        ),
         Act("agent-artifact", by_agent(at, a, "GET", f"/agent/v1/artifacts/sha256/{digest}")),
         Act("agent-leave", by_agent(at, last, "POST", "/agent/v1/leave")),
     ]
@@ -268,7 +290,9 @@ def agent_acts(at: World) -> list[Act]:
 
 def _due(send: Callable[[], object]) -> object:
     """As two thirds into the certificate's life."""
-    with mock.patch("platform_web.federation.services.certificates.renew_from", lambda held: held.not_valid_before_utc):
+    with mock.patch(
+        "platform_web.federation.services.certificates.renew_from", lambda held: held.not_valid_before_utc
+    ):
         return send()
 
 
@@ -302,7 +326,10 @@ def log_acts(at: World) -> list[Act]:
         Act("audit_bundle", lambda: otto.get("/audit/bundle/", {"site": a.name})),
         Act("request_redaction", post(otto, f"/audit/{at.typed.event_id}/redaction/", basis="misplaced")),
         Act("close_redaction", post(at.clients["ann-1"], f"/redactions/{at.erasing.pk}/", answer="confirm")),
-        Act("log-evidence", by_agent(at, a, "POST", "/audit/v1/evidence", lambda: _json({"evidence": at.split}))),
+        Act(
+            "log-evidence",
+            by_agent(at, a, "POST", "/audit/v1/evidence", lambda: _json({"evidence": at.split})),
+        ),
         Act("verify_entry", post(otto, f"/audit/{entry.event_id}/verify/")),
     ]  # fmt: skip
 

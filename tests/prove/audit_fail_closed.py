@@ -62,7 +62,8 @@ class Portal:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the portal ended; see {self.log.name}")
+            last = Path(self.log.name).read_text().strip().splitlines()[-3:]
+            raise RuntimeError(f"the portal ended: {' | '.join(last)}")
         return json.loads(line)
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ class Portal:
 
 
 class OwnPostgres:
-    """A server of the proof's own, as an unprivileged user, on a disk of fixed size where there can be one."""
+    """A server of the proof's own, as an unprivileged user, on a disk of fixed size if it may mount."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder / "pg", _free_port()

@@ -1,7 +1,7 @@
 """The portal in a process of its own, for the proof that its log fails closed: every act, JSON out.
 
-Started by ``tests.prove.audit_fail_closed``, which says a word a line: ``acts`` sends every protected act once
-and prints what each answered and how long it took; ``snapshot`` prints a digest of every table, and the files;
+Started by ``tests.prove.audit_fail_closed``, which says a word a line: ``acts`` sends every protected act and
+prints what each answered and how long it took; ``snapshot`` prints a digest of every table, and the files;
 ``entries`` counts; ``fill`` writes entries until the disk takes no more. Settings are those of a demo portal.
 """
 

@@ -1,7 +1,7 @@
 """Django's PostgreSQL backend; inside a request no answer of the server is waited for longer than allowed.
 
-A stopped server (SIGSTOP, a dead host) answers nothing, and its own ``statement_timeout`` never fires. The bound
-is therefore kept at this end, and a connection that broke it is closed at once.
+A stopped server (SIGSTOP, a dead host) answers nothing, and its own ``statement_timeout`` never fires. So
+the bound is kept at this end, and a connection that broke it is closed at once.
 """
 
 import time

@@ -121,18 +121,15 @@ def _export(asked: argparse.Namespace) -> int:
 
 def _fsck(_asked: argparse.Namespace) -> int:
     _set_up()
-    from platform_web.audit import fsck, selectors, services
+    from platform_web.audit import selectors, verification
 
-    shards = selectors.shards()
-    found = [sentence for shard in shards for sentence in fsck.findings(shard)]
-    entries, verified = services.verify_all()
-    if verified < entries:
-        found.append(f"{entries - verified} entries differ from what their columns or hashes say.")
-    for sentence in found:
+    result = verification.verify_all()
+    for number in sorted(result.changed)[: verification.MOST_FINDINGS]:
+        say(f"Entry number {number} is not what was written: its bytes, hash, columns or place differ.")
+    for sentence in result.findings:
         say(sentence)
-    placed = sum(selectors.sequenced_size(shard.year) for shard in shards)
-    say(f"{entries} entries, {placed} with a place in {len(shards)} trees, {len(found)} findings.")
-    if found:
+    say(f"{result.entries} entries, {result.verified} in order; {result.heads} signed heads compared.")
+    if not result.is_whole:
         return BAD
     head = selectors.latest_head()
     return QUORUM if head is not None and not selectors.is_witnessed(head) else 0

@@ -73,7 +73,7 @@ def checked(
 ) -> tuple[Shareable, EgressLine]:
     """What of a result may leave, built anew, and its line in the meter. Raises SharedStateError."""
     spec, share = admission.spec, admission.policy.output.share_site_metrics
-    passed, text, names, number_bytes, numbers = Shareable(), {}, [], 0, sha256()
+    passed, text, names, number_bytes = Shareable(), {}, [], 0
     if task.startswith(wire.PROTOCOL_PREFIX):
         passed[wire.FLSA_KEY] = wire.read_message(shareable)
         check_message(passed[wire.FLSA_KEY], task)
@@ -88,16 +88,13 @@ def checked(
             check_message(passed[wire.FLSA_KEY], task)
             check_masked(text, vector.size, spec, task, share_site_metrics=share)
             names, number_bytes = _summed(spec, task), int(vector.size)
-            numbers.update(vector.tobytes())
         else:
             passed[wire.TENSORS_KEY] = tensors = wire.read_tensors(shareable)
             check_outgoing(text, tensors, spec, task, share_site_metrics=share)
             names, number_bytes = sorted(tensors), payload_bytes(tensors)
-            for name in names:
-                numbers.update(tensors[name].tobytes())
     if not within(number_bytes, admission.policy.output.max_answer_bytes):
         raise SharedStateError("The result holds more bytes than this site's policy lets out at once.")
-    line = EgressLine(
+    return passed, EgressLine(
         at=now(),
         run_id=admission.run_id,
         job=job_id,
@@ -107,11 +104,21 @@ def checked(
         tensor_count=len(names),
         masked=spec.policy.secure_aggregation,
         number_bytes=number_bytes,
-        sha256=numbers.hexdigest(),
+        sha256=_digest(passed),
         message_bytes=len(passed.get(wire.FLSA_KEY, b"")),
         text_bytes=len(str(passed.get(wire.TEXT_KEY, "")).encode()),
     )
-    return passed, line
+
+
+def _digest(passed: Shareable) -> str:
+    """SHA-256 of the masked vector, or of the tensors in the order of their names."""
+    numbers = sha256()
+    if wire.VECTOR_KEY in passed:
+        numbers.update(passed[wire.VECTOR_KEY].tobytes())
+    tensors = passed.get(wire.TENSORS_KEY, {})
+    for name in sorted(tensors):
+        numbers.update(tensors[name].tobytes())
+    return numbers.hexdigest()
 
 
 def _summed(spec: RunSpec, task: str) -> list[str]:

@@ -1,12 +1,19 @@
+# ruff: noqa: F811 - pytest takes fixtures by the name of the argument
 """The site's own log: what it takes, and what does not happen when it cannot be written."""
 
+import hashlib
 import json
+import shutil
 import stat
 
 import pytest
 
 from fl_jobs.approval import site_log
+from fl_jobs.approval.egress import read_lines
 from fl_jobs.errors import SiteLogError
+from fl_jobs.flare import wire
+from fl_jobs.flare.site_filter import SharedTensorFilter
+from tests.fl_jobs.test_flare_outgoing import W, result, site  # noqa: F401 - a fixture
 
 
 def entries(home):
@@ -56,3 +63,22 @@ def test_a_case_has_one_pseudonym_at_one_site(tmp_path):
     key = tmp_path / "a" / site_log.FOLDER / "subject.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert len(key.read_bytes()) == 32
+
+
+def test_what_leaves_stands_in_the_sites_log_with_the_digest_of_its_bytes(site):
+    SharedTensorFilter().process(result(), site.context)
+    [entry] = [one for one in entries(site.home) if one["act"] == "update.sent"]
+    [line] = read_lines(site.home)
+    assert (entry["rnd"], entry["data"]["task"]) == (1, "train")
+    assert entry["data"]["sha256"] == line.sha256 == hashlib.sha256(W["global/w"].tobytes()).hexdigest()
+
+
+def test_a_log_that_cannot_be_written_keeps_the_result(site):
+    folder = site.home / site_log.FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("in the way")
+    site_log._opened.cache_clear()
+    answer = SharedTensorFilter().process(result(), site.context)
+    assert wire.TENSORS_KEY not in answer
+    assert "cannot be written" in answer[wire.ERROR_KEY]

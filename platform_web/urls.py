@@ -68,6 +68,7 @@ urlpatterns = [
     path("audit/<uuid:event_id>/redaction/", may_audit(audit.request_redaction), name="request_redaction"),
     path("redactions/<int:pk>/", may_audit(audit.close_redaction), name="close_redaction"),
     path("admin/login/", pages.admin_login, name="admin_login"),
+    path("admin/password_change/", admin.site.admin_view(accounts.change_password), name="change_password"),
     path("admin/logout/", accounts.SignOut.as_view(), name="admin_logout"),
     path("admin/", admin.site.urls),
 ]

@@ -41,9 +41,7 @@ def keep(event: AuditEvent, sealed: Sealed) -> None:
     """Store it encrypted, bound to its entry: a body put beside another entry does not open."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     ciphertext = nonce + AESGCM(_key()).encrypt(nonce, sealed.text, event.event_id.bytes)
-    AuditBody.objects.create(
-        event_id=event.event_id, salt=sealed.salt, ciphertext=ciphertext, key_id=KEY_ID
-    )
+    AuditBody.objects.create(event_id=event.event_id, salt=sealed.salt, ciphertext=ciphertext, key_id=KEY_ID)
 
 
 def body_of(event: AuditEvent, commitment: str) -> dict[str, Any] | None:

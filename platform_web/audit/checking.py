@@ -1,4 +1,4 @@
-"""Checking one entry step by step, as the entry page shows it. A verifier of one's own needs no trust in this."""
+"""Checking one entry step by step, as its page shows it. A verifier of one's own needs no trust in this."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def cosigners(head: AuditHead) -> list[Cosigner]:
 
 
 def steps_of(event: AuditEvent) -> list[Step]:
-    """From the entry's bytes to the sites' signatures. The last step fails when there is nothing to lead to."""
+    """From the entry's bytes to the sites' signatures. The last fails when no head holds it."""
     digest = leaf_hash(bytes(event.leaf))
     steps = [Step(_("The stored bytes have this hash."), digest.hex(), digest == bytes(event.leaf_hash))]
     place = selectors.place_of(event)
@@ -91,11 +91,18 @@ def _signatures(proof: TlogProof, leaf: bytes, head: AuditHead) -> list[Step]:
     ]
     signed = [one for one in cosigners(head) if one.moment]
     steps += [
-        Step(_("A site's key co-signed it at %(time)s UTC.") % {"time": f"{one.moment:%Y-%m-%d %H:%M:%S}"}, one.name, ok=True)
+        Step(
+            _("A site's key co-signed it at %(time)s UTC.") % {"time": f"{one.moment:%Y-%m-%d %H:%M:%S}"},
+            one.name,
+            ok=True,
+        )
         for one in signed
     ]
     if policy.quorum == "none":
-        return [*steps, Step(_("No site witnesses this log yet: only the portal vouches for it."), "", ok=False)]
+        return [
+            *steps,
+            Step(_("No site witnesses this log yet: only the portal vouches for it."), "", ok=False),
+        ]
     quorum = policy.groups[policy.quorum][0]
     asked = _("%(signed)d of %(sites)d sites co-signed; %(quorum)d are needed.")
     figures = {"signed": len(signed), "sites": len(policy.witnesses), "quorum": quorum}

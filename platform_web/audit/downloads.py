@@ -1,4 +1,4 @@
-"""What an auditor takes along to check the log without this portal: entries, proofs, policy, the verifiers."""
+"""What an auditor takes along to check the log without this portal: entries, proofs, policy, verifiers."""
 
 from importlib.resources import files
 from typing import cast

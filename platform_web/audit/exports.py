@@ -1,4 +1,4 @@
-"""What leaves the log as files: bundles of a selection, the proof of one entry. No larger than a reader wants."""
+"""What leaves the log as files: bundles of a selection, the proof of one entry; of bounded size."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,7 +38,7 @@ class Selection:
 def bundle_of(selection: Selection, year: int) -> tuple[str, int]:
     """The bundle of these entries in this year's tree, and how many they are.
 
-    It ends in the newest head that the sites' quorum co-signed when that holds all of them, else in the newest
+    It ends in the newest head that the sites' quorum co-signed when that holds them all, else in the newest
     signed one. Raises UnfitError when nothing is signed yet or too much is asked for.
     """
     head = selectors.latest_head(year)

@@ -1,4 +1,4 @@
-"""Both doors: a request waits for the database no longer than allowed, and an outage is a 503 that says so."""
+"""Both doors: a request waits for the database no longer than allowed; an outage is a 503 that says so."""
 
 from collections.abc import Callable
 

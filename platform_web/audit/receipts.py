@@ -1,4 +1,4 @@
-"""Receipts: what the log promises the writer of an entry, signed by its key, so that leaving one out is provable."""
+"""Receipts: what the log promises the writer of an entry, signed, so that leaving it out is provable."""
 
 from typing import Final
 

@@ -43,8 +43,9 @@ def record(
     """Write one entry in the caller's transaction: it is there exactly when the effect is there.
 
     ``act`` and the keys of ``data`` stand in ``compliance.events``; no floats. ``body``: what may have to be
-    erased one day, such as a reason that somebody typed; the entry holds its commitment only. Raises AuditError outside a
-    transaction and for an entry that has no canonical form, so that the effect does not happen either.
+    erased one day, such as a reason that somebody typed; the entry holds its commitment only. Raises
+    AuditError outside a transaction and for an entry that has no canonical form, so that the effect does not
+    happen either.
     """
     if not connection.in_atomic_block:
         raise AuditError("An audit entry is written inside the transaction of what it witnesses.")

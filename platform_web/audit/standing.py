@@ -67,21 +67,23 @@ def require_witnessed() -> None:
     if now.contradictions:
         raise UnwitnessedError(
             _(
-                "A site has proven that this log was shown in two versions. Nothing is promoted until that is cleared up."
+                "A site has proven that this log was shown in two versions. "
+                "Nothing is promoted until that is cleared up."
             )
         )
     if now.unsigned_since and now.signed:  # a log that was never signed is one that is being set up
         raise UnwitnessedError(
             _(
-                "The log has not been signed since %(time)s UTC, so nothing is promoted. Start the signer and the worker."
+                "The log has not been signed since %(time)s UTC, so nothing is promoted. "
+                "Start the signer and the sequencer."
             )
             % {"time": _time(now.unsigned_since)}
         )
     if now.unwitnessed_since:
         raise UnwitnessedError(
             _(
-                "Fewer than %(quorum)d of %(sites)d sites have co-signed the log since %(time)s UTC, so nothing is "
-                "promoted. Look which sites are offline."
+                "Fewer than %(quorum)d of %(sites)d sites have co-signed the log since %(time)s UTC, "
+                "so nothing is promoted. Look which sites are offline."
             )
             % {"quorum": now.quorum, "sites": now.sites, "time": _time(now.unwitnessed_since)}
         )

@@ -1,4 +1,4 @@
-"""The audit pages: finding entries, looking at one with its proof, checking. Whoever reads is an entry too."""
+"""The audit pages: finding entries, one with its proof, checking. Whoever reads is an entry too."""
 
 import json
 from typing import Any, cast

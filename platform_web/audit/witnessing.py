@@ -1,4 +1,4 @@
-"""What sites bring to the log: the key they witness with, cosignatures, contradictions, anchors of their own log."""
+"""What sites bring to the log: witness keys, cosignatures, contradictions, anchors of their own log."""
 
 import time
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ AGAIN_S = 10  # a witness that signs the same head more often adds nothing
 
 @transaction.atomic
 def register_witness(*, site: str, key_text: str) -> bool:
-    """The site witnesses with this key from now on; False when it did already. Another key retires the former.
+    """The site witnesses with this key from now on; False when it did already. It retires the former one.
 
     Raises UnfitError for a key that is no witness's, is named otherwise, or is another site's.
     """
@@ -67,8 +67,8 @@ def witness_name(site: str) -> str:
 def add_cosignature(*, site: str, size: int, line: str) -> bool:
     """Keep a witness's line under the head of this size; False when it says nothing new.
 
-    No entry is written: it would make a new head, which would ask for new cosignatures. Raises UnfitError when
-    the site has no key, there is no such head, the line does not fit it, or is dated in the future.
+    No entry is written: it would make a new head, which asks for new cosignatures. Raises UnfitError when the
+    site has no key, there is no such head, the line does not fit it, or is dated in the future.
     """
     key = selectors.witness_keys().get(site)
     if key is None:

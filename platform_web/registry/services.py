@@ -181,3 +181,9 @@ def withdraw(*, promotion_id: int, actor: User, reason: str) -> Promotion:
         body={"reason": reason[:1000]},
     )
     return promotion
+
+
+@transaction.atomic
+def record_delivery(*, site: Site, digest: str) -> None:
+    """A shared model file leaves the portal for a site; called before its first byte does."""
+    audit.record(act="model.delivered", site=site.name, obj=[("shared_part", digest, digest)])

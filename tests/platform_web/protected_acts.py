@@ -7,6 +7,8 @@ request is made when it is sent: nonces and one-time forms are fresh.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -15,13 +17,18 @@ from django.conf import settings
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from compliance.note import COSIGNATURE_V1, Checkpoint, sign, verifier_key
+from compliance.evidence_file import evidence_of
+from compliance.note import COSIGNATURE_V1, Checkpoint, SignedNote, decode_base64, sign, verifier_key
+from compliance.signer.core import Signer
 from platform_web.accounts import services as accounts
 from platform_web.accounts.models import Role
+from platform_web.audit import redaction, selectors
 from platform_web.audit.models import AuditEvent
+from platform_web.audit.sequencer import Sequencer
+from platform_web.audit.signing import make_key
 from platform_web.federation import founding, places
 from platform_web.federation import services as federation
-from platform_web.federation.models import Federation, Kit, Revocation, Site
+from platform_web.federation.models import Federation, Revocation, Site
 from platform_web.registry.models import Promotion, SiteModel
 from platform_web.training.models import RunApproval
 from site_kits.decisions import sign_decision
@@ -52,10 +59,17 @@ class World:
             founding.found_federation()
         add = accounts.add_person
         self.ann, self.bea = (self._person(name, Role.ADMINISTRATOR) for name in ("ann-1", "bea-1"))
-        self.dana, self.otto = self._person("dana-1", Role.DATA_SCIENTIST), self._person("otto-1", Role.AUDITOR)
+        self.dana, self.otto = (
+            self._person("dana-1", Role.DATA_SCIENTIST),
+            self._person("otto-1", Role.AUDITOR),
+        )
         self.gone = self._person("gone-1", Role.AUDITOR)
         self.sites = [self._enrolled(name) for name in ("site-a", "site-b", "site-c")]
         self.rows = world.build(self.ann, self.dana, self.sites)
+        soon = timezone.now() + timedelta(hours=1)  # still online when a slow machine comes to ask
+        Site.objects.filter(pk__in=[site.pk for site in self.sites]).update(
+            flare_seen_at=soon, heartbeat_at=soon
+        )
         self.cleo = add(
             actor=None, username="cleo-1", password=PASSWORD, role=Role.CLINICIAN, site_id=self.sites[0].pk
         )
@@ -63,7 +77,7 @@ class World:
         self.ready = world.asked_run(self.dana, self.rows.study, self.sites)
         RunApproval.objects.filter(run=self.ready).update(state="APPROVED")
         RunApproval.objects.filter(run=self.ready, site=self.sites[2]).update(state="WAITING")
-        self.ready.min_sites = 2
+        self.ready.min_sites, self.ready.server_sees_updates = 2, True
         self.ready.save()
         self.paused = self._plain("site-p", Site.Status.SUSPENDED)
         self.open = self._plain("site-o")
@@ -74,6 +88,9 @@ class World:
         ]
         self.invited, self.fetched = self._invitation("site-i"), self._invitation("site-k")
         self.renewing = self._enrolled("site-r")
+        self.typed, typed_too = (self._typed(site) for site in self.sites[:2])
+        self.erasing = redaction.request_redaction(actor=self.otto, event=typed_too, basis="misplaced")
+        self.split = seal_log()
         self.clients = {person.username: self._signed_in(person) for person in self._people()}
 
     def _people(self) -> list[object]:
@@ -83,9 +100,19 @@ class World:
         return accounts.add_person(actor=None, username=name, password=PASSWORD, role=role)
 
     def _signed_in(self, person: object) -> Client:
-        client = Client(raise_request_exception=False, headers={"accept": "text/html"})
+        client = self.visitor()
         client.force_login(person, backend=BACKEND)
         return client
+
+    def _typed(self, site: Site) -> AuditEvent:
+        """An entry with a body."""
+        federation.suspend_site(actor=self.ann, site=site, reason="of Mr Zhang, room 4")
+        entry = AuditEvent.objects.latest("number")
+        federation.resume_site(actor=self.ann, site=site)
+        return entry
+
+    def visitor(self) -> Client:
+        return Client(raise_request_exception=False, headers={"accept": "text/html"})
 
     def _plain(self, name: str, status: str = Site.Status.ENROLLED) -> Site:
         return Site.objects.create(name=name, title=f"Hospital {name}", organisation="City", status=status)
@@ -107,6 +134,25 @@ class World:
         return Site.objects.get(name=name)
 
 
+def seal_log() -> str:
+    """The entries so far get places and a signed head; returns evidence that its key signed two histories."""
+    folder = Path(settings.CONSILIUM_HOME) / "signer"
+    make_key()
+    held = json.loads((folder / "key.json").read_text())
+    key = Ed25519PrivateKey.from_private_bytes(decode_base64(held["key"]))
+    signer = Signer(folder)
+    sequencer = Sequencer(signer)
+    while sequencer.step():
+        pass
+    sequencer.checkpoint()
+    signer.close()
+    head = selectors.latest_head()
+    note = SignedNote.parse(head.note)
+    origin = Checkpoint.parse(note.text).origin
+    forged = sign(str(Checkpoint(origin, head.size, b"\7" * 32)), origin, key)
+    return str(evidence_of(note, forged))
+
+
 def build(key: rsa.RSAPrivateKey | None = None) -> World:
     return World(key)
 
@@ -123,9 +169,7 @@ def by_agent(
     def send() -> object:
         content = body()
         serial = site.certificates.latest("created").serial
-        headers = sign_request(
-            at.key, site=site.name, serial=serial, method=method, path=path, body=content
-        )
+        headers = sign_request(at.key, site=site.name, serial=serial, method=method, path=path, body=content)
         return at_agents_door(method, path, content, headers)
 
     return send
@@ -138,18 +182,24 @@ def at_agents_door(method: str, path: str, content: bytes, headers: dict[str, st
 
 
 def people_acts(at: World) -> list[Act]:
-    ann, visitor = at.clients["ann-1"], Client(raise_request_exception=False, headers={"accept": "text/html"})
-    new = {"username": "nina", "role": Role.AUDITOR.value, "site": "", "password1": PASSWORD, "password2": PASSWORD}
+    ann, (visitor, other) = at.clients["ann-1"], (at.visitor(), at.visitor())
+    new = {
+        "username": "nina",
+        "role": Role.AUDITOR.value,
+        "site": "",
+        "password1": PASSWORD,
+        "password2": PASSWORD,
+    }
     changed = {"old_password": PASSWORD, "new_password1": PASSWORD + "!", "new_password2": PASSWORD + "!"}
     return [
         Act("login", post(visitor, "/accounts/login/", username="otto-1", password=PASSWORD)),
-        Act("login refused", post(visitor, "/accounts/login/", username="otto-1", password="wrong")),
+        Act("login refused", post(other, "/accounts/login/", username="otto-1", password="wrong")),
         Act("add_person", post(ann, "/people/add/", **new)),
         Act("deactivate_person", post(ann, f"/people/{at.dana.pk}/deactivate/")),
-        Act("admin:password_change", post(at.clients["bea-1"], "/admin/password_change/", **changed)),
+        Act("change_password", post(at.clients["bea-1"], "/admin/password_change/", **changed)),
         Act("admin:auth_user deactivate", _action(ann, "auth/user", "deactivate", at.gone)),
         Act("logout", post(at.clients["otto-1"], "/accounts/logout/")),
-        Act("admin:logout", post(at.clients["bea-1"], "/admin/logout/")),
+        Act("admin_logout", post(at.clients["bea-1"], "/admin/logout/")),
     ]
 
 
@@ -160,7 +210,13 @@ def _action(client: Client, table: str, action: str, row: object) -> Callable[[]
 def site_acts(at: World) -> list[Act]:
     ann, reason = at.clients["ann-1"], "a laptop was lost"
     one, two = at.revocations
-    new = {"name": "site-n", "title": "Hospital N", "organisation": "City", "language": "en", "contact": "it@n.example"}
+    new = {
+        "name": "site-n",
+        "title": "Hospital N",
+        "organisation": "City",
+        "language": "en",
+        "contact": "it@n.example",
+    }
     return [
         Act("add_site", post(ann, "/sites/add/", **new)),
         Act("new_kit", post(ann, "/sites/site-o/kit/")),
@@ -179,8 +235,8 @@ def learning_acts(at: World) -> list[Act]:
     ann, dana, rows = at.clients["ann-1"], at.clients["dana-1"], at.rows
     study = {
         "slug": "second-study", "title": "A second study", "purpose": "Tell benign from malignant cells.",
-        "dataset": "cytology", "kind": "tabular", "labels": "benign\nmalignant", "features": "radius\ntexture",
-        "channels": 3, "height": 64, "width": 64, "teaching": "on",
+        "dataset": "cytology", "kind": "tabular", "labels": "benign\nmalignant",
+        "features": "radius\ntexture", "channels": 3, "height": 64, "width": 64, "teaching": "on",
     }  # fmt: skip
     run = {
         "study": rows.study.slug, "algorithm": "dbe", "model": "tabular_mlp", "rounds": 10, "seed": 7,
@@ -220,10 +276,13 @@ def agent_acts(at: World) -> list[Act]:
         Act(
             "agent-decision",
             by_agent(
-                at, a, "POST", f"/agent/v1/requests/{at.asked.pk}/decision",
+                at,
+                a,
+                "POST",
+                f"/agent/v1/requests/{at.asked.pk}/decision",
                 lambda: _json(sign_decision(at.key, statement)),
             ),
-        ),  # fmt: skip
+        ),
         Act("agent-artifact", by_agent(at, a, "GET", f"/agent/v1/artifacts/sha256/{digest}")),
         Act("agent-leave", by_agent(at, last, "POST", "/agent/v1/leave")),
     ]
@@ -231,7 +290,9 @@ def agent_acts(at: World) -> list[Act]:
 
 def _due(send: Callable[[], object]) -> object:
     """As two thirds into the certificate's life."""
-    with mock.patch("platform_web.federation.services.certificates.renew_from", lambda _held: timezone.now()):
+    with mock.patch(
+        "platform_web.federation.services.certificates.renew_from", lambda held: held.not_valid_before_utc
+    ):
         return send()
 
 
@@ -260,14 +321,22 @@ def log_acts(at: World) -> list[Act]:
         Act("audit", lambda: otto.get("/audit/")),
         Act("audit_entry", lambda: otto.get(f"/audit/{entry.event_id}/")),
         Act("verify_audit", post(otto, "/audit/verify/")),
+        Act("audit_entry_file", lambda: otto.get(f"/audit/{entry.event_id}/entry.json")),
+        Act("audit_proof", lambda: otto.get(f"/audit/{entry.event_id}/proof.txt")),
+        Act("audit_bundle", lambda: otto.get("/audit/bundle/", {"site": a.name})),
+        Act("request_redaction", post(otto, f"/audit/{at.typed.event_id}/redaction/", basis="misplaced")),
+        Act("close_redaction", post(at.clients["ann-1"], f"/redactions/{at.erasing.pk}/", answer="confirm")),
+        Act(
+            "log-evidence",
+            by_agent(at, a, "POST", "/audit/v1/evidence", lambda: _json({"evidence": at.split})),
+        ),
         Act("verify_entry", post(otto, f"/audit/{entry.event_id}/verify/")),
     ]  # fmt: skip
 
 
 def acts(at: World) -> list[Act]:
     """In an order in which none spoils the next."""
-    log, people = log_acts(at), people_acts(at)
-    return [*log, *learning_acts(at), *site_acts(at), *agent_acts(at), *people]
+    return [*learning_acts(at), *log_acts(at), *site_acts(at), *agent_acts(at), *people_acts(at)]
 
 
 def _enrolment(at: World) -> bytes:

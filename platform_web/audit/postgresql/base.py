@@ -1,7 +1,7 @@
 """Django's PostgreSQL backend; inside a request no answer of the server is waited for longer than allowed.
 
-A stopped server (SIGSTOP, a dead host, a full disk under its log) answers nothing: its own ``statement_timeout``
-never fires. The bound is therefore kept at this end, and a connection that broke it is closed at once.
+A stopped server (SIGSTOP, a dead host) answers nothing, and its own ``statement_timeout`` never fires. So
+the bound is kept at this end, and a connection that broke it is closed at once.
 """
 
 import time
@@ -34,7 +34,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> Generator[Any, Any, Self]:
-        """Every 0.1 s psycopg asks whether there is news; ``connect_timeout`` is at least 2 s, so not enough."""
+        """Psycopg goes on every 0.1 s; its ``connect_timeout`` is at least 2 s, which is too long."""
         until = _connect_until.get()
         steps = super()._connect_gen(conninfo)
         ready = None

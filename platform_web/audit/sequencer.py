@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
-from uuid import UUID
 
 from django.db import Error, connection, transaction
 from django.utils import timezone
@@ -113,14 +112,16 @@ class Sequencer:
         """None for bytes that no verifier could read: they stay outside of the tree, and that is said."""
         try:
             envelope = read_envelope(entry.leaf)
-            if UUID(envelope.id) != entry.event_id or str(entry.event_id) != envelope.id:
-                raise CanonicalError("The id in the entry is not that of its row.")
-        except ValueError as error:
-            if entry.number not in self._refused:
-                self._refused.add(entry.number)
-                self._write_alarm("entry", f"Entry {entry.number} gets no place in the log. {error}")
-            return None
+        except CanonicalError as error:
+            return self._leave_out(entry, str(error))
+        if envelope.id != entry.event_id:
+            return self._leave_out(entry, "The id in the entry is not that of its row.")
         return envelope.year
+
+    def _leave_out(self, entry: storage.Waiting, reason: str) -> None:
+        if entry.number not in self._refused:
+            self._refused.add(entry.number)
+            self._write_alarm("entry", f"Entry {entry.number} gets no place in the log. {reason}")
 
     def _place(self, year: int, batch: list[tuple[int, bytes]]) -> None:
         with _whole(year), transaction.atomic():

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import unicodedata
 import uuid
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from django.utils import timezone
 
 from compliance import merkle
 from compliance.canonical import CanonicalError, canonical_bytes, parse_canonical
+from compliance.envelope import read_envelope
 from compliance.events import check_event
 from platform_web.audit import bodies
 from platform_web.audit.errors import AuditError
@@ -108,12 +110,12 @@ def draft(
 
 def insert(leaf: bytes) -> AuditEvent:
     """Put the bytes that ``draft`` made into the log, in the caller's transaction."""
-    envelope: Any = parse_canonical(leaf)
+    named, envelope = read_envelope(leaf), json.loads(leaf)
     return AuditEvent.objects.create(
-        event_id=uuid.UUID(envelope["id"]),
+        event_id=uuid.UUID(named.id),
         leaf=leaf,
         leaf_hash=merkle.leaf_hash(leaf),
-        ts=datetime.fromisoformat(envelope["ts"]),
+        ts=datetime.fromisoformat(named.ts),
         **columns(envelope),
     )
 

@@ -6,10 +6,11 @@ import time
 
 import psycopg
 import pytest
-from django.db import connection, connections, transaction
+from django.db import ProgrammingError, connection, connections, transaction
 
-from platform_web.audit import selectors, services, storage
+from platform_web.audit import selectors, services, storage, triggers
 from platform_web.audit.errors import AuditError
+from platform_web.audit.management.commands.audit_roles import roles_sql
 from platform_web.audit.models import AuditEvent, AuditSeq
 from tests.platform_web.audit.test_sequencer import YEAR, behind_the_triggers
 
@@ -108,3 +109,54 @@ def test_there_is_one_leader_over_all_connections(another):
     another.commit()
     with storage.leadership() as held:
         assert not held
+
+
+STATEMENTS = ("UPDATE {0} SET {1} = {1}", "DELETE FROM {0}", "TRUNCATE {0}")
+
+
+@pytest.mark.parametrize("role", ["consilium_app", "consilium_sequencer", "consilium_auditor"])
+def test_no_role_changes_removes_or_empties_the_log(grown, role):
+    """Also without the triggers: the grants alone."""
+    grown(2)
+    with connection.schema_editor() as editor:
+        triggers.drop(editor)
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(roles_sql())
+            cursor.execute(f"SET LOCAL ROLE {role}")
+            refused = [
+                (table, statement)
+                for table in triggers.INSERT_ONLY
+                for statement in STATEMENTS
+                if is_refused(cursor, statement.format(table, columns_of(table)))
+            ]
+            cursor.execute("SELECT count(*) FROM audit_event")
+            assert cursor.fetchone() == (2,)
+            assert len(refused) == len(STATEMENTS) * len(triggers.INSERT_ONLY)
+            assert is_refused(cursor, "SELECT * FROM audit_body") == (role == "consilium_auditor")
+            assert is_refused(cursor, "UPDATE audit_body SET key_id = ''")
+            writes = is_refused(cursor, copy_of(AuditEvent.objects.first()))
+            assert writes == (role == "consilium_auditor")
+            transaction.set_rollback(True)
+    finally:
+        with connection.schema_editor() as editor:
+            triggers.create(editor)
+
+
+def columns_of(table):
+    return (
+        "shard"
+        if table in ("audit_seq", "audit_tile", "audit_head", "audit_cosignature")
+        else "site"
+        if (table in ("audit_witness", "audit_evidence", "audit_event"))
+        else "origin"
+    )
+
+
+def is_refused(cursor, statement):
+    try:
+        with transaction.atomic():
+            cursor.execute(statement)
+    except ProgrammingError as error:
+        return "permission denied" in str(error)
+    return False

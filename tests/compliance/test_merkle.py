@@ -43,7 +43,7 @@ def test_the_head_of_nothing_is_the_hash_of_nothing():
 def test_every_leaf_is_proven_and_no_other(size):
     root = merkle.root_hash(HASHES[:size])
     for index in range(size):
-        proof = merkle.inclusion_proof(HASHES[:size], index)
+        proof = merkle.inclusion_proof(merkle.subtree_of(HASHES), index, size)
         assert merkle.is_included(HASHES[index], index, size, proof, root)
         assert not merkle.is_included(b"\0" * 32, index, size, proof, root)
         assert not merkle.is_included(HASHES[index], index, size, [*proof, b"\0" * 32], root)
@@ -52,4 +52,4 @@ def test_every_leaf_is_proven_and_no_other(size):
 
 def test_there_is_no_proof_for_a_leaf_that_is_not_there():
     with pytest.raises(IndexError):
-        merkle.inclusion_proof(HASHES[:3], 3)
+        merkle.inclusion_proof(merkle.subtree_of(HASHES), 3, 3)

@@ -24,7 +24,7 @@ from site_kits.agent.places import console_port, inference_place
 from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import CHILDREN, ChildRecord, HomeLock, end_marked
-from site_kits.agent.pruning import prune_job_folders, rotate_audit
+from site_kits.agent.pruning import prune_job_folders, put_old_requests_aside, rotate_audit
 from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.status import StatusBoard
 from site_kits.errors import AgentError
@@ -183,6 +183,8 @@ class Agent:
     def _prune(self) -> None:
         if removed := prune_job_folders(self.home, now=time.time()):
             log.info(_("Removed the folders of %d training jobs that ended long ago."), len(removed))
+        if moved := put_old_requests_aside(self.home, now=time.time()):
+            log.info(_("Put %d requests of runs that ended long ago into requests/old."), len(moved))
 
     def _children(self) -> dict[str, Child]:
         common = {"home": self.home, "python": self.python, "record": self._record}

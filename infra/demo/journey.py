@@ -231,7 +231,8 @@ class Journey:
         for _ in self._patience(60, f"{site.name} to serve the promoted model"):
             ticket = cleo.submit("/clinic/ticket/", {"promotion": promotion}, form_page="/clinic/").json()
             headers = {"Authorization": f"Ticket {ticket['ticket']}", "Origin": self.machine.origin}
-            answer = httpx.post(f"{ticket['url']}/v1/predict", headers=headers, timeout=30, **request)
+            with suppress(httpx.TimeoutException):  # the first answer, on a busy machine
+                answer = httpx.post(f"{ticket['url']}/v1/predict", headers=headers, timeout=30, **request)
             if answer.status_code == 200:
                 break
             if answer.status_code not in {404, 409, 503}:

@@ -18,6 +18,7 @@ from site_kits.errors import AgentError
 SCOPE: Final = "consilium"
 CLOSED_SCOPE: Final = "closed"  # a file without any scope would permit every one
 SUBMITTER: Final = "runs"  # the portal's one identity that submits
+FILES: Final = ("authorization.json", "privacy.json", "resources.json")
 JOB_CLASSES: Final = ("fl_jobs.flare.executor.ConsiliumExecutor",)
 
 NO_RIGHT: Final = {
@@ -76,11 +77,12 @@ def fence_files(site: Policy | None, runs: Iterable[PermittedRun]) -> dict[str, 
     _check_places(site)
     closed = site is None or permits_nothing(site)
     listed = [] if closed else sorted(runs, key=lambda run: run.run_id)
-    return {
-        "authorization.json": _authorization(is_closed=closed),
-        "privacy.json": _privacy(CLOSED_SCOPE if closed else SCOPE, listed),
-        "resources.json": _resources([] if closed else list(JOB_CLASSES)),
-    }
+    contents = (
+        _authorization(is_closed=closed),
+        _privacy(CLOSED_SCOPE if closed else SCOPE, listed),
+        _resources([] if closed else list(JOB_CLASSES)),
+    )
+    return dict(zip(FILES, contents, strict=True))
 
 
 def permits_nothing(policy: Policy) -> bool:

@@ -10,7 +10,7 @@ from fl_jobs.approval.records import REQUESTS, RUN_ID
 from fl_jobs.errors import FLJobError
 from fl_jobs.tensor_files import write_bytes
 from site_kits.errors import AgentError
-from site_kits.fence import PermittedRun, fence_files, permits_nothing
+from site_kits.fence import FILES, PermittedRun, fence_files, permits_nothing
 from site_kits.site_home import SiteHome
 from site_kits.translation import _
 
@@ -21,16 +21,16 @@ class Fence:
     def __init__(self, home: SiteHome) -> None:
         self._home = home
         self._one = threading.Lock()  # the heartbeat renews, and whoever starts the client
-        self._written: object = None  # what the files were made from
+        self._written: object = None  # what the files were made from, and how they were left
         self.is_open = False  # whether any run could be permitted; NVFlare's client learns it when it starts
 
     def renew(self) -> None:
-        """Write the files if policy or decisions have changed. Raises AgentError: nothing may start then."""
+        """Write the files if they, policy or decisions changed. Raises AgentError: nothing may start then."""
         with self._one:
-            made_from = self._sources()
-            if made_from != self._written:
+            sources = self._sources()
+            if (sources, self._files()) != self._written:
                 self._write()
-                self._written = made_from
+                self._written = (sources, self._files())
 
     def _write(self) -> None:
         try:
@@ -64,6 +64,9 @@ class Fence:
         root = self._home.root
         decisions = [_state(path / "decision.json") for path in self._requests()]
         return _state(root / POLICY_FILE), decisions
+
+    def _files(self) -> object:
+        return [_state(self._home.flare / "local" / name) for name in FILES]
 
     def _requests(self) -> list[Path]:
         folder = self._home.root / REQUESTS

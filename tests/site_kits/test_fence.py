@@ -199,6 +199,10 @@ def test_files_are_written_only_when_something_changed(kit):
     before = path.stat().st_ino
     fence.renew()
     assert path.stat().st_ino == before
+    path.write_text("{}")  # a kit unpacked over it, or somebody's own idea
+    fence.renew()
+    assert listed(kit)
+    before = path.stat().st_ino
     approve(kit.root, SPEC)
     fence.renew()
     assert path.stat().st_ino != before

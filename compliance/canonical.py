@@ -38,7 +38,9 @@ def parse_canonical(data: bytes) -> Value:
     try:
         value: Value = json.loads(data.decode(), object_pairs_hook=_without_repeats)
         again = canonical_bytes(value)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except CanonicalError:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of more than 4300 digits
         raise CanonicalError("The bytes are not JSON in UTF-8.") from error
     if again != data:
         raise CanonicalError("The bytes are JSON, but not in canonical form.")

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import io
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ class FileVerifier:
         arguments += ["--complete"] if case.complete else []
         arguments += [] if case.max_age is None else ["--max-age", str(case.max_age)]
         printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-        verify.time = SimpleNamespace(time=lambda: float(case.now))
+        verify.time = SimpleNamespace(**{**vars(time), "time": lambda: float(case.now)})
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             code = verify.main(arguments)
         printed.seek(0)

@@ -17,7 +17,7 @@ from tests.prove.audit_leaves import SOUND_LEAVES, STRANGE_LEAVES, true_tree_ove
 from tests.prove.audit_signing import SIGNINGS
 from tests.prove.audit_spoiling import SPOILS, spoil_often
 
-SIZES = (*range(1, 41), 63, 64, 65, 100, 200)
+SIZES = (*range(1, 41), *range(1, 41), *range(2, 41, 2), 63, 64, 65, 100, 200)
 SITES = (0, 1, 2, 3, 4, 5, 8)
 REFUSED = frozenset({1, 2, 3, 4, 5})
 VERIFIED, MALFORMED = frozenset({0}), frozenset({4})
@@ -209,6 +209,14 @@ def harmless(pool: list[Base], rng: np.random.Generator) -> Iterator[Case]:
             name = one_of(list(SOUND_LEAVES), rng)
             parts = true_tree_over(base.log, SOUND_LEAVES[name], 0)
         yield replace(base.case, family="harmless change", data=parts.data())
+
+
+def spoilt_policies(pool: list[Base], rng: np.random.Generator) -> Iterator[Case]:
+    """The auditor's own file, spoilt: some changes say nothing, so only the same answer is right."""
+    while True:
+        base, spoil = one_of(pool, rng), SPOILS[one_of(list(SPOILS), rng)]
+        policy = spoil(base.case.policy, rng)
+        yield replace(base.case, family="spoilt policy", policy=policy, right=frozenset(range(6)))
 
 
 def _rearranged(log: Log, note: SignedNote, kind: int, rng: np.random.Generator) -> SignedNote:

@@ -207,6 +207,7 @@ def write_strange_note(log: Log, parts: Parts, rng: np.random.Generator) -> byte
         note + "\u2014 x\u00a0y AAAAAAA=\n".encode(),
         b"",
     ]
+    notes += [note + f"\u2014 医院 {encoded(rng.bytes(76))}\n".encode()]
     return _with_note(parts, one_of(notes, rng))
 
 

@@ -97,6 +97,17 @@ def test_a_missing_quorum_names_who_has_not_cosigned(window):
     assert said.count("has not co-signed") == 3
 
 
+def test_a_cosignature_that_does_not_fit_is_told_from_one_that_is_missing(window):
+    parts = LOG.parts([(0, 21)])
+    misfit = LOG.cosignature(LOG.text(20), "site-2")
+    parts.last = LOG.signed(21, LOG.names(2)).with_signatures([misfit])
+    choose(window, source=parts.data())
+    said = checked(window)
+    assert said.startswith("Refused")
+    assert "The cosignature of site-2 under the checkpoint of size 21 does not fit." in said
+    assert [said.count(one) for one in ("✓ co-signed", "✗ its", "— has not")] == [2, 1, 1]
+
+
 def test_the_same_result_is_said_in_chinese(window):
     choose(window, source=bundle())
     assert "co-signed at 2027-01-15T08:00:00Z" in checked(window)

@@ -1,4 +1,4 @@
-"""Bundles: some that are right, and each rule of the format broken once."""
+"""Bundles that are wrong: proofs, signatures and form."""
 
 import base64
 import re
@@ -6,7 +6,7 @@ import re
 from compliance.merkle import root_hash
 from compliance.note import MAX_SIZE, Checkpoint, Signature, SignedNote, sign
 from tests.compliance import small_log as log
-from tests.compliance.small_log import bundle, bundle_of, checkpoint, cosigned
+from tests.compliance.small_log import bundle, checkpoint, cosigned
 
 GOOD = bundle()
 LINES = GOOD.splitlines()
@@ -42,48 +42,11 @@ def flipped(note: SignedNote, place: int) -> SignedNote:
 
 
 def bundles() -> dict[str, dict[str, object]]:
-    return {**right(), **unproven(), **signatures(), **form()}
+    return {**unproven(), **beyond(), **signatures(), **cosignatures(), **form(), **notes()}
 
 
 def case(code: int, why: str, text: str | bytes, **more: object) -> dict[str, object]:
     return {"exit": code, "why": why, "input": text, **more}
-
-
-def right() -> dict[str, dict[str, object]]:
-    whole, fresh = bundle(range(20)), cosigned(checkpoint(20), at=log.FAR_AHEAD)
-    mixed = cosigned(cosigned(checkpoint(20), log.SITES[:3], log.FAR_AHEAD), log.SITES[3:4])
-    mixed_enough = cosigned(cosigned(checkpoint(20), log.SITES[:4], log.FAR_AHEAD), log.SITES[4:])
-    stranger = checkpoint(20).with_signatures([Signature("elsewhere/witness", b"abcd", b"?" * 72)])
-    same_name = cosigned(checkpoint(20)).with_signatures([Signature(log.ORIGIN, b"abcd", b"?" * 64)])
-    return {
-        "ranges and heads": case(0, "three ranges, two older checkpoints, four of five witnesses", GOOD),
-        "whole log": case(0, "one range covers all leaves", whole, complete=True),
-        "no heads": case(0, "older checkpoints are optional", bundle(heads=[])),
-        "one entry log": case(0, "the smallest tree: no proof hash at all", bundle_of(log.ENTRIES[:1])),
-        "first and last": case(0, "ranges at both ends", bundle([0, 19])),
-        "empty head": case(
-            0, "a checkpoint of size 0 is the beginning of every log", bundle(heads=[checkpoint(0)])
-        ),
-        "unknown signers": case(0, "signature lines of unknown keys are skipped", last(cosigned(stranger))),
-        "name of the log, other key": case(
-            0, "an unknown key id under a known name is skipped", last(same_name)
-        ),
-        "part asked to be complete": case(3, "four of twenty entries", GOOD, complete=True),
-        "stale": case(5, "co-signed in 2001", GOOD, max_age=86400),
-        "fresh": case(0, "co-signed in 2096", bundle(last=fresh), max_age=86400),
-        "too few fresh": case(
-            5, "three fresh, one of 2001: the fresh ones are no quorum", bundle(last=mixed), max_age=9
-        ),
-        "enough fresh": case(0, "four fresh, one of 2001", bundle(last=mixed_enough), max_age=9),
-        "nobody fresh without quorum": case(
-            5, "quorum none, and nobody says when", bundle(), policy=str(log.OPEN_POLICY), max_age=9
-        ),
-        "quorum missing": case(2, "three of five witnesses", bundle(last=MISSING)),
-        "quorum missing and part": case(
-            2, "quorum comes before completeness", bundle(last=MISSING), complete=True
-        ),
-        "part and stale": case(3, "completeness comes before age", GOOD, complete=True, max_age=9),
-    }
 
 
 def unproven() -> dict[str, dict[str, object]]:
@@ -92,7 +55,6 @@ def unproven() -> dict[str, dict[str, object]]:
     )
     swapped = LINES.copy()
     swapped[3], swapped[4] = swapped[4], swapped[3]
-    stale_head = sign(str(Checkpoint(log.ORIGIN, 9, bytes(32))), log.ORIGIN, log.LOG_KEY)
     return {
         "another entry": case(1, "entry 5 stands where entry 4 is in the log", other),
         "proof hashes swapped": case(1, "the order of the hashes counts", "\n".join([*swapped, ""])),
@@ -107,6 +69,14 @@ def unproven() -> dict[str, dict[str, object]]:
         "proof without left side": case(
             1, "no hashes at all", re.sub(r"range 3 5 6\n(.*\n){6}", "range 3 5 0\n", GOOD)
         ),
+    }
+
+
+def beyond() -> dict[str, dict[str, object]]:
+    swapped = LINES.copy()
+    swapped[3], swapped[4] = swapped[4], swapped[3]
+    stale_head = sign(str(Checkpoint(log.ORIGIN, 9, bytes(32))), log.ORIGIN, log.LOG_KEY)
+    return {
         "range behind the end": case(
             1, "leaf 20 of a tree of 20", GOOD.replace("range 19 20 3", "range 20 21 3")
         ),
@@ -170,10 +140,6 @@ def grown_head() -> str:
 
 def signatures() -> dict[str, dict[str, object]]:
     good = cosigned(checkpoint(20))
-    early = good.signatures[1]
-    times = Signature(early.name, early.key_id, (MAX_SIZE).to_bytes(8, "big") + early.body[8:])
-    moved = Signature(early.name, early.key_id, (log.LONG_AGO + 1).to_bytes(8, "big") + early.body[8:])
-    short = Signature(early.name, early.key_id, early.body[:-1])
     return {
         "log signature wrong": case(1, "one bit flipped", last(flipped(good, 0))),
         "log signature missing": case(
@@ -191,6 +157,16 @@ def signatures() -> dict[str, dict[str, object]]:
             "the log's key signed for a foreign origin",
             last(cosigned(sign(str(Checkpoint("north/audit/2025", 20, bytes(32))), log.ORIGIN, log.LOG_KEY))),
         ),
+    }
+
+
+def cosignatures() -> dict[str, dict[str, object]]:
+    good = cosigned(checkpoint(20))
+    early = good.signatures[1]
+    times = Signature(early.name, early.key_id, (MAX_SIZE).to_bytes(8, "big") + early.body[8:])
+    moved = Signature(early.name, early.key_id, (log.LONG_AGO + 1).to_bytes(8, "big") + early.body[8:])
+    short = Signature(early.name, early.key_id, early.body[:-1])
+    return {
         "cosignature wrong": case(
             1, "one bit of a known witness flipped: refused, not skipped", last(flipped(good, 1))
         ),
@@ -232,8 +208,6 @@ def unreduced(note: SignedNote) -> SignedNote:
 
 
 def form() -> dict[str, dict[str, object]]:
-    good = str(cosigned(checkpoint(20)))
-    head = good.index("\n\n")
     return {
         "empty": case(4, "no bytes", b""),
         "rubbish": case(4, "binary", bytes(range(256)) * 4),
@@ -254,6 +228,13 @@ def form() -> dict[str, dict[str, object]]:
         "too many heads": case(4, "one is announced", line("heads", "heads 1")),
         "too few ranges": case(4, "four are announced", line("ranges", "ranges 4")),
         "heads missing": case(4, "the line is never left out", line("heads", None)),
+    }
+
+
+def notes() -> dict[str, dict[str, object]]:
+    good = str(cosigned(checkpoint(20)))
+    head = good.index("\n\n")
+    return {
         "note without signatures": case(4, "a text alone", last(good[: head + 2])),
         "note with a fourth line": case(4, "no extension lines", last(good[:head] + "\nmore" + good[head:])),
         "note without empty line": case(

@@ -18,6 +18,10 @@ def case(
 
 
 def entries() -> dict[str, dict[str, object]]:
+    return {**proofs(), **malformed()}
+
+
+def proofs() -> dict[str, dict[str, object]]:
     good = proof(7)
     lines = good.split("\n")
     single = cosigned(checkpoint(1))
@@ -45,6 +49,14 @@ def entries() -> dict[str, dict[str, object]]:
         "empty tree": case(1, "no leaf can be in it", f"{lines[0]}\nindex 0\n\n{cosigned(checkpoint(0))}"),
         "a node for a leaf": case(4, "an inner node is no entry", *node_as_leaf()),
         "signature wrong": case(1, "one bit", proof(7, flipped(cosigned(checkpoint(20)), 0))),
+    }
+    return found
+
+
+def malformed() -> dict[str, dict[str, object]]:
+    good = proof(7)
+    lines = good.split("\n")
+    return {
         "other title": case(4, "v2", good.replace("@v1", "@v2")),
         "extra line": case(4, "this log has none", good.replace("index", "extra YQ==\nindex")),
         "index missing": case(4, "the second line", good.replace("index 7\n", "")),
@@ -63,7 +75,6 @@ def entries() -> dict[str, dict[str, object]]:
         "entry too long": case(4, "more than 8192 bytes", good, b'{"id":"' + b"x" * 8192 + b'"}'),
         "form before signature": case(4, "form first", proof(7, flipped(cosigned(checkpoint(20)), 0)), b"{}"),
     }
-    return found
 
 
 def node_as_leaf() -> tuple[str, bytes]:

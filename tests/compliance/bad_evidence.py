@@ -20,11 +20,13 @@ def case(code: int, why: str, text: object) -> dict[str, object]:
 
 
 def evidence() -> dict[str, dict[str, object]]:
+    return {**proofs(), **malformed()}
+
+
+def proofs() -> dict[str, dict[str, object]]:
     old, new, other = checkpoint(9), checkpoint(20), checkpoint(20, hashes=CHANGED)
     split, rewrite = evidence_of(new, other), evidence_of(old, other, subtree_of(CHANGED))
     honest = rewrite_text(old, new, SUBTREE)
-    text = str(rewrite)
-    lines = text.split("\n")
     nonsense = sign(str(Checkpoint(log.ORIGIN, 0, bytes(32))), log.ORIGIN, log.LOG_KEY)
     empty = str(evidence_of(nonsense, new, SUBTREE))
     return {
@@ -52,6 +54,15 @@ def evidence() -> dict[str, dict[str, object]]:
             "the origin is another",
             evidence_of(*(checkpoint(20, hashes=h, origin="north/audit/2025") for h in (HASHES, CHANGED))),
         ),
+    }
+
+
+def malformed() -> dict[str, dict[str, object]]:
+    old, new, other = checkpoint(9), checkpoint(20), checkpoint(20, hashes=CHANGED)
+    split, rewrite = evidence_of(new, other), evidence_of(old, other, subtree_of(CHANGED))
+    text = str(rewrite)
+    lines = text.split("\n")
+    return {
         "other title": case(4, "v2", text.replace("/v1", "/v2")),
         "other kind": case(4, "fork", text.replace("rewrite", "fork")),
         "split with a number": case(4, "no number", str(split).replace("split", "split 0")),

@@ -6,6 +6,43 @@ import re
 from tests.compliance.bad_bundles import GOOD, LINES, NULL, case, last, line, replaced_head
 from tests.compliance.small_log import bundle_of, checkpoint, cosigned
 
+NOT_CANONICAL = {
+    "not JSON": "hello",
+    "not UTF-8": b'{"id":"\xff"}',
+    "no bytes": b"",
+    "a list": '["id"]',
+    "no id": '{"n":1}',
+    "id is a number": '{"id":1}',
+    "id is null": '{"id":null}',
+    "spaces": '{"id": "a"}',
+    "line feed behind": '{"id":"a"}\n',
+    "byte order mark in front": '\ufeff{"id":"a"}',
+    "keys not sorted": '{"n":1,"id":"a"}',
+    "key twice": '{"id":"a","id":"b"}',
+    "key twice, one escaped": '{"id":"a","\\u0069d":"b"}',
+    "key in upper case": '{"Id":"a","id":"a"}',
+    "key with a line feed": '{"id":"a","n\\n":1}',
+    "key __proto__": '{"__proto__":{"x":1},"id":"a"}',
+    "a float": '{"id":"a","n":1.5}',
+    "a whole float": '{"id":"a","n":1.0}',
+    "an exponent": '{"id":"a","n":1e3}',
+    "negative zero": '{"id":"a","n":-0}',
+    "an integer of 2^53": '{"id":"a","n":9007199254740992}',
+    "an integer of 5000 digits": '{"id":"a","n":' + "1" * 5000 + "}",
+    "NaN": '{"id":"a","n":NaN}',
+    "Infinity": '{"id":"a","n":-Infinity}',
+    "a needless escape": '{"id":"\\u0061"}',
+    "an escaped slash": '{"id":"a\\/b"}',
+    "an upper-case escape": '{"id":"\\u001F"}',
+    "half a surrogate pair": '{"id":"\\ud800"}',
+    "an escaped emoji": '{"id":"\\ud83d\\ude00"}',
+    "a raw tab": '{"id":"a\tb"}',
+    "five levels": '{"a":[[[[]]]],"id":"a"}',
+    "deep rubbish": "[" * 8000,
+    "a trailing comma": '{"id":"a",}',
+    "two values": '{"id":"a"}{"id":"b"}',
+}
+
 
 def broken_lines() -> dict[str, dict[str, object]]:
     return {**numbers(), **contents()}
@@ -51,45 +88,8 @@ def swapped_heads() -> str:
 
 
 def contents() -> dict[str, dict[str, object]]:
-    texts = {
-        "not JSON": "hello",
-        "not UTF-8": b'{"id":"\xff"}',
-        "no bytes": b"",
-        "a list": '["id"]',
-        "no id": '{"n":1}',
-        "id is a number": '{"id":1}',
-        "id is null": '{"id":null}',
-        "spaces": '{"id": "a"}',
-        "line feed behind": '{"id":"a"}\n',
-        "byte order mark in front": '\ufeff{"id":"a"}',
-        "keys not sorted": '{"n":1,"id":"a"}',
-        "key twice": '{"id":"a","id":"b"}',
-        "key twice, one escaped": '{"id":"a","\\u0069d":"b"}',
-        "key in upper case": '{"Id":"a","id":"a"}',
-        "key with a line feed": '{"id":"a","n\\n":1}',
-        "key __proto__": '{"__proto__":{"x":1},"id":"a"}',
-        "a float": '{"id":"a","n":1.5}',
-        "a whole float": '{"id":"a","n":1.0}',
-        "an exponent": '{"id":"a","n":1e3}',
-        "negative zero": '{"id":"a","n":-0}',
-        "an integer of 2^53": '{"id":"a","n":9007199254740992}',
-        "an integer of 5000 digits": '{"id":"a","n":' + "1" * 5000 + "}",
-        "NaN": '{"id":"a","n":NaN}',
-        "Infinity": '{"id":"a","n":-Infinity}',
-        "a needless escape": '{"id":"\\u0061"}',
-        "an escaped slash": '{"id":"a\\/b"}',
-        "an upper-case escape": '{"id":"\\u001F"}',
-        "half a surrogate pair": '{"id":"\\ud800"}',
-        "an escaped emoji": '{"id":"\\ud83d\\ude00"}',
-        "a raw tab": '{"id":"a\tb"}',
-        "five levels": '{"a":[[[[]]]],"id":"a"}',
-        "deep rubbish": "[" * 8000,
-        "a trailing comma": '{"id":"a",}',
-        "two values": '{"id":"a"}{"id":"b"}',
-    }  # fmt: skip
-    found = {
-        f"entry: {name}": case(4, "no canonical JSON with an id", one(text)) for name, text in texts.items()
-    }
+    why = "no canonical JSON with an id"
+    found = {f"entry: {name}": case(4, why, one(text)) for name, text in NOT_CANONICAL.items()}
     long = '{"id":"' + "x" * 8192 + '"}'
     odd = '{"id":"\\b\\f\\n\\r\\t\\u001f\\"\\\\/\u007f\u2028\U0001f600"}'
     found |= {

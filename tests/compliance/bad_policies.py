@@ -15,7 +15,7 @@ def case(code: int, why: str, policy: str | bytes, text: str | None = None) -> d
 
 
 def policies() -> dict[str, dict[str, object]]:
-    return {**right(), **malformed(), **weak()}
+    return {**right(), **malformed(), **bad_names(), **bad_keys(), **weak()}
 
 
 def right() -> dict[str, dict[str, object]]:
@@ -45,19 +45,6 @@ def right() -> dict[str, dict[str, object]]:
 
 
 def malformed() -> dict[str, dict[str, object]]:
-    again = f"witness again {WITNESSES[A]}\n"
-    renamed = VerifierKey("north/x/witness", COSIGNATURE_V1, WITNESSES[A].public)
-    of_log = VerifierKey("north/x/witness", COSIGNATURE_V1, LOG.public)
-    many = "".join(
-        f"witness w{n} {VerifierKey(f'w{n}', COSIGNATURE_V1, bytes([n, 1]) + bytes(30))}\n" for n in range(28)
-    )
-    upper = str(LOG).replace(LOG.key_id.hex(), LOG.key_id.hex().upper())
-    chain = (
-        KNOWN
-        + f"group g0 1 {A}\n"
-        + "".join(f"group g{n} 1 g{n - 1}\n" for n in range(1, 33))
-        + "quorum g0\n"
-    )
     return {
         "empty": case(4, "no log, no quorum", ""),
         "no log": case(4, "one is asked for", GOOD.replace(LOG_LINE, "")),
@@ -81,6 +68,14 @@ def malformed() -> dict[str, dict[str, object]]:
         "threshold above its members": case(4, "never met", KNOWN + f"group g 2 {A}\nquorum g\n"),
         "threshold with leading zero": case(4, "decimal", KNOWN + f"group g 01 {A}\nquorum g\n"),
         "threshold not a number": case(4, "decimal", KNOWN + f"group g ² {A} {B}\nquorum g\n"),
+    }
+
+
+def bad_names() -> dict[str, dict[str, object]]:
+    again = f"witness again {WITNESSES[A]}\n"
+    renamed = VerifierKey("north/x/witness", COSIGNATURE_V1, WITNESSES[A].public)
+    of_log = VerifierKey("north/x/witness", COSIGNATURE_V1, LOG.public)
+    return {
         "name twice": case(4, "declared once", KNOWN + f"witness {A} {renamed}\nquorum none\n"),
         "name none": case(4, "reserved", LOG_LINE + f"witness none {WITNESSES[A]}\nquorum none\n"),
         "name not ASCII": case(4, "names are ASCII", LOG_LINE + f"witness 院 {WITNESSES[A]}\nquorum none\n"),
@@ -91,6 +86,17 @@ def malformed() -> dict[str, dict[str, object]]:
         "the log's key as witness": case(
             4, "no log is its own witness", KNOWN + f"witness x {of_log}\nquorum none\n"
         ),
+    }
+
+
+def bad_keys() -> dict[str, dict[str, object]]:
+    upper = str(LOG).replace(LOG.key_id.hex(), LOG.key_id.hex().upper())
+    many = "".join(
+        f"witness w{n} {VerifierKey(f'w{n}', COSIGNATURE_V1, bytes([n, 1]) + bytes(30))}\n" for n in range(28)
+    )
+    chain = "".join(f"group g{n} 1 g{n - 1}\n" for n in range(1, 33))
+    chain = f"{KNOWN}group g0 1 {A}\n{chain}quorum g0\n"
+    return {
         "log of the wrong type": case(4, "a witness's key", f"log {WITNESSES[A]}\nquorum none\n"),
         "witness of the wrong type": case(
             4,

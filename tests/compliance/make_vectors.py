@@ -2,8 +2,8 @@
 
 A file has ``vectors``, and the ``policy`` and ``input`` of those that have none of their own. Each vector:
 name, kind (bundle, entry, evidence), why, exit (what every verifier must say), ``input`` (the file checked),
-``policy`` and, for kind entry, ``entry`` (the stored bytes), all in base64; ``complete`` and ``max_age`` are what
-was asked for.
+``policy`` and, for kind entry, ``entry`` (the stored bytes), all in base64; ``complete`` and ``max_age`` are
+what was asked for.
 """
 
 import base64
@@ -16,9 +16,17 @@ from tests.compliance.bad_entries import entries
 from tests.compliance.bad_evidence import evidence
 from tests.compliance.bad_lines import broken_lines
 from tests.compliance.bad_policies import policies
+from tests.compliance.good_bundles import good_bundles
 
 FOLDER = Path(__file__).parent / "vectors"
-KINDS = {"bundle": bundles, "lines": broken_lines, "entry": entries, "evidence": evidence, "policy": policies}
+KINDS = {
+    "good": good_bundles,
+    "bundle": bundles,
+    "lines": broken_lines,
+    "entry": entries,
+    "evidence": evidence,
+    "policy": policies,
+}
 
 
 def vectors(kind: str) -> list[dict[str, object]]:

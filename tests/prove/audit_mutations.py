@@ -116,11 +116,6 @@ def _batches(cases: Iterator[Case], count: int) -> Iterator[list[Case]]:
         yield list(itertools.islice(cases, min(BATCH, count - start)))
 
 
-def prove(*, full: bool, only: list[str]) -> int:
-    proof = Proof("audit-mutations")
-    return proof.run({"2": lambda: campaign(proof, count=CASES[full])}, only, FOLDER)
-
-
 if __name__ == "__main__":
     alone = Proof("audit-mutations")
     campaign(alone, count=int(sys.argv[1]) if len(sys.argv) > 1 else CASES[False])

@@ -162,7 +162,7 @@ def test_files_are_needed_first_and_another_file_takes_the_result_away(window):
 
 def test_dropped_files_find_their_places(window):
     proof = proof_of_entry(subtree_of(LOG.leaves), 7, LOG.signed(21, LOG.names()))
-    files = [str(proof), "# whom we trust\n" + str(LOG.policy), LOG.entries[7].decode()]
+    files = [str(proof), "# " * 500 + "whom we trust\n\n" + str(LOG.policy), LOG.entries[7].decode()]
     window.evaluate(
         """async files => {
           await take(files.map((text, i) => new File([text], `file-${i}`)));

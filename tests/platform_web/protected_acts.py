@@ -165,10 +165,10 @@ def by_agent(
     at: World, site: Site, method: str, path: str, body: Callable[[], bytes] = bytes
 ) -> Callable[[], object]:
     """A signed request at the agents' door."""
+    serial = site.certificates.latest("created").serial
 
     def send() -> object:
         content = body()
-        serial = site.certificates.latest("created").serial
         headers = sign_request(at.key, site=site.name, serial=serial, method=method, path=path, body=content)
         return at_agents_door(method, path, content, headers)
 

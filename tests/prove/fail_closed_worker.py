@@ -28,7 +28,7 @@ from django.test.utils import setup_test_environment
 from platform_web.audit import services
 from tests.platform_web import protected_acts
 
-NOT_EFFECTS = {  # written before the act: attempts at passwords are counted, a nonce is used up whatever follows
+NOT_EFFECTS = {  # written before the act: attempts are counted, a nonce is used up whatever follows
     "axes_accessattempt",
     "axes_accessfailurelog",
     "axes_accesslog",

@@ -19,11 +19,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def witnessed(place, ann):
+def witnessed(place, ann, make_site):
     """Site A typed a reason; the log is signed, and two of three sites have co-signed it."""
-    Site.objects.update(status=Site.Status.ENROLLED)
+    make_site("site-c")
     federation.suspend_site(actor=ann, site=Site.objects.get(name="site-a"), reason="asked by Mr Zhang")
     federation.resume_site(actor=ann, site=Site.objects.get(name="site-a"))
+    Site.objects.update(status=Site.Status.ENROLLED)  # without a certificate a resumed site is an invited one
     keys = {name: Ed25519PrivateKey.generate() for name in ("site-a", "site-b", "site-c")}
     for site, key in keys.items():
         name = witnessing.witness_name(site)

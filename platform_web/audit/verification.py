@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from compliance.canonical import CanonicalError
 from compliance.envelope import read_envelope
 from compliance.merkle import Frontier, leaf_hash
@@ -101,12 +103,12 @@ class _Tree:
     def take(self, block: Sequence[Any]) -> None:
         """The next leaves, hashed from the entries' own bytes."""
         result, start = self._result, self._frontier.size
-        digests = [leaf_hash(leaf) for _, _, _, leaf in block]
-        for at, ((index, kept, number, _), digest) in enumerate(zip(block, digests, strict=True)):
+        digests = [leaf_hash(leaf) for *_place, leaf in block]
+        for at, ((index, kept, number, _leaf), digest) in enumerate(zip(block, digests, strict=True)):
             if digest != kept:
                 result.changed.add(number)
             if index != start + at:
-                result.found(f"{self._origin}: entry {start + at} is missing.")
+                result.found(_("%(log)s: entry %(index)d is missing.") % self._named(start + at))
                 break
         if len(block) == WIDTH:
             self._compare_tile(digests)
@@ -120,26 +122,32 @@ class _Tree:
     def close(self) -> None:
         """What is left: heads of more entries than there are, tiles beyond the last entry."""
         for head in ([self._head] if self._head is not None else []) + list(islice(self._heads, 1)):
-            self._result.found(f"{self._origin}: entries below the signed head of {head.size} are missing.")
+            self._result.found(
+                _("%(log)s: entries below the signed head of %(index)d are missing.") % self._named(head.size)
+            )
         if next(self._tiles, None) is not None:
-            self._result.found(f"{self._origin}: there are tiles of entries that are missing.")
+            self._result.found(_("%(log)s: there are tiles of entries that are missing.") % self._named(0))
+
+    def _named(self, index: int) -> dict[str, object]:
+        return {"log": self._origin, "index": index}
 
     def _compare_tile(self, digests: list[bytes]) -> None:
         hashes, root = next(self._tiles, (b"", b""))
         if bytes(hashes) != b"".join(digests) or bytes(root) != full_root(digests):
             n = self._frontier.size // WIDTH
-            self._result.found(f"{self._origin}: tile {n} is not that of its entries.")
+            self._result.found(_("%(log)s: tile %(index)d is not that of its entries.") % self._named(n))
 
     def _compare_heads(self) -> None:
         while self._head is not None and self._head.size <= self._frontier.size:
             self._result.heads += 1
             if not self._fits(self._head):
-                self._result.found(f"{self._origin}: the head of {self._head.size} does not fit its entries.")
+                named = self._named(self._head.size)
+                self._result.found(_("%(log)s: the head of %(index)d does not fit its entries.") % named)
             self._head = next(self._heads, None)
 
     def _fits(self, head: AuditHead) -> bool:
         try:
-            checkpoint, _ = open_checkpoint(head.note, self._key)
+            checkpoint, _note = open_checkpoint(head.note, self._key)
         except NoteError:
             return False
         return (checkpoint.size, checkpoint.root) == (self._frontier.size, self._frontier.root())

@@ -26,7 +26,8 @@ from compliance.note import COSIGNATURE_V1, Checkpoint, cosign, sign, verifier_k
 from compliance.tiles import TiledTree, TilesInMemory
 from compliance.tlog_proof import TlogProof, proof_of_entry
 from compliance.witness_policy import policy_of
-from tests.prove.audit_kills import BINARIES, Portal, instance
+from tests.prove.audit_kills import Portal
+from tests.prove.own_postgresql import BINARIES, instance
 
 BOUNDS = {
     "append_per_s": (">=", 1000),

@@ -10,29 +10,26 @@ import base64
 import json
 import os
 import secrets
-import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import psycopg
 
+from tests.prove.own_postgresql import BINARIES, Instance, instance
 from tests.prove.proof import Proof
 from tests.prove.running import FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-BINARIES = Path("/usr/lib/postgresql/15/bin")
 SQLITE_KILLS, SQLITE_FULL = 20, 1000
 POSTGRESQL_KILLS, POSTGRESQL_FULL = 5, 200
 WRITERS = 4
@@ -176,82 +173,10 @@ def _head_in_sqlite(path: Path) -> str | None:
     return row[0] if row else None
 
 
-@dataclass
-class Instance:
-    """A PostgreSQL instance of the campaign's own, as an unprivileged user, on loopback."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
-
-    def _user(self) -> dict[str, str]:
-        return {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
-
-    def create(self) -> None:
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, "nobody", "nogroup")
-        command = [str(BINARIES / "initdb"), "--pgdata", str(self.folder / "data"), "--username", "postgres"]
-        command += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C"]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self._user())
-
-    def start(self) -> None:
-        command = [str(BINARIES / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
-        command += ["-h", "127.0.0.1", "-k", str(self.folder), "-c", "shared_buffers=64MB"]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, **self._user())
-
-    def wait(self, seconds: float = 60) -> float:
-        """Seconds until it answers again."""
-        began = time.monotonic()
-        while time.monotonic() - began < seconds:
-            try:
-                with psycopg.connect(self.url, connect_timeout=2):
-                    return time.monotonic() - began
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-                if self.process and self.process.poll() is not None:
-                    self.start()  # the killed one's memory was still attached
-        raise TimeoutError("PostgreSQL does not come back")
-
-    def kill(self) -> None:
-        if self.process is None:
-            return
-        try:
-            every = [*psutil.Process(self.process.pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            every = []
-        self.process.kill()
-        for child in every:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        self.process.wait()
-
-    def head(self) -> str | None:
-        with psycopg.connect(self.url) as link:
-            row = link.execute(NEWEST_HEAD).fetchone()
-        return row[0] if row else None
-
-
-@contextmanager
-def instance() -> Iterator[Instance]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="consilium-pg-"))
-    folder.chmod(0o755)
-    server = Instance(folder, port)
-    try:
-        server.create()
-        server.start()
-        server.wait()
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+def _head_in_postgresql(server: Instance) -> str | None:
+    with psycopg.connect(server.url) as link:
+        row = link.execute(NEWEST_HEAD).fetchone()
+    return row[0] if row else None
 
 
 def postgresql_kills(proof: Proof, count: int) -> None:
@@ -267,11 +192,11 @@ def postgresql_kills(proof: Proof, count: int) -> None:
         names = ["signer", "sequencer", *(f"writer-{n}" for n in range(WRITERS))]
         for name in names:
             portal.start(name)
-        wait_for(server.head)  # each of them has to load
+        wait_for(lambda: _head_in_postgresql(server))  # each of them has to load
         began = time.monotonic()
         for pause in pauses:
             time.sleep(float(pause))
-            portal.see(server.head())
+            portal.see(_head_in_postgresql(server))
             server.kill()
             server.start()
             back.append(server.wait())

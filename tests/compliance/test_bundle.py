@@ -142,3 +142,5 @@ def test_a_checkpoint_in_evidence_is_utf8():
     lines = str(evidence_of(log.checkpoint(20), log.checkpoint(20, hashes=log.HASHES[::-1]))).split("\n")
     with pytest.raises(EvidenceError, match="UTF-8"):
         Evidence.parse("\n".join([*lines[:2], "checkpoint /w==", *lines[3:]]))
+    with pytest.raises(EvidenceError, match="two checkpoints"):
+        Evidence.parse("\n".join([*lines[:2], "checkpoints", *lines[3:]]))

@@ -117,3 +117,10 @@ def test_a_line_of_another_key_is_not_verified_by_this_one():
         verify(note.text, note.signatures[1], log.LOG)
     with pytest.raises(NoteError, match="not signed once"):
         open_checkpoint(str(note), NEUMANN)
+
+
+def test_a_cosignature_has_one_length():
+    note = log.cosigned(log.checkpoint(5))
+    short = Signature(note.signatures[1].name, note.signatures[1].key_id, note.signatures[1].body[:-1])
+    with pytest.raises(NoteError, match="wrong length"):
+        verify(note.text, short, log.WITNESSES["hospital-a"])

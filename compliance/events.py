@@ -43,7 +43,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "site.anchored": frozenset({"size", "note"}),
     "site.anchor_refused": frozenset({"size", "note", "anchored"}),
     "log.contradicted": frozenset({"kind", "size"}),
-    "log.exported": frozenset({"rows", "act", "site", "job"}),
+    "log.exported": frozenset({"act", "site", "job"}),
     "log.redacted": frozenset({"basis", "requested_by"}),
     "log.redaction_asked": frozenset({"basis"}),
     "log.redaction_withdrawn": frozenset(),

@@ -71,16 +71,22 @@ class SqliteLog:
 
         Raises LogUnavailableError, ValueError for other bytes under an id that is taken.
         """
+        return self.extend([(entry_id, leaf)])[0]
+
+    def extend(self, entries: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Append these, all or none, in one transaction. Raises as ``append``."""
         with self._transaction():
-            known = self._rows("SELECT idx, leaf FROM entry WHERE id = ?", (entry_id,))
-            if not known:
-                index = self._count("entry", "idx")
-                sql = "INSERT INTO entry (idx, id, leaf, leaf_hash) VALUES (?, ?, ?, ?)"
-                self._rows(sql, (index, entry_id, leaf, leaf_hash(leaf)))
-                return index
-        if known[0][1] != leaf:
-            raise ValueError(f"The id {entry_id} is taken by another entry.")
-        return int(known[0][0])
+            return [self._placed(entry_id, leaf) for entry_id, leaf in entries]
+
+    def _placed(self, entry_id: str, leaf: bytes) -> int:
+        if known := self._rows("SELECT idx, leaf FROM entry WHERE id = ?", (entry_id,)):
+            if known[0][1] != leaf:
+                raise ValueError(f"The id {entry_id} is taken by another entry.")
+            return int(known[0][0])
+        index = self._count("entry", "idx")
+        sql = "INSERT INTO entry (idx, id, leaf, leaf_hash) VALUES (?, ?, ?, ?)"
+        self._rows(sql, (index, entry_id, leaf, leaf_hash(leaf)))
+        return index
 
     def size(self) -> int:
         """How many entries there are."""
@@ -121,6 +127,11 @@ class SqliteLog:
         """The signed checkpoint of the largest size."""
         found = self._rows("SELECT note FROM head ORDER BY size DESC LIMIT 1")
         return str(found[0][0]) if found else None
+
+    def head_sizes(self, after: int, before: int) -> list[int]:
+        """The sizes between these two of which a head was signed, ascending."""
+        sql = "SELECT size FROM head WHERE size > ? AND size < ? ORDER BY size"
+        return [size for (size,) in self._rows(sql, (after, before))]
 
     def _keep_tiles(self, size: int) -> None:
         """Make the tiles that entries have filled since the last one. Within a transaction."""

@@ -66,13 +66,10 @@ def checkpoint(request: HttpRequest) -> HttpResponseBase:
         return problem(
             404, "no_checkpoint", _("The log has no signed checkpoint yet. Ask again in a minute.")
         )
-    grown = (
-        0 < old < head.size
-    )  # of a log that is smaller than ``old`` there is none: the witness sees it itself
-    consistency = selectors.consistency(head.shard, old, head.size) if grown else []
-    growth = (
-        merkle.range_proof(selectors.subtree(head.shard, head.size), old, old, head.size) if grown else []
-    )
+    consistency, growth = [], []
+    if 0 < old < head.size:  # of a log that is smaller than ``old`` there is none: the witness sees it itself
+        consistency = selectors.consistency(head.shard, old, head.size)
+        growth = merkle.range_proof(selectors.subtree(head.shard, head.size), old, old, head.size)
     answer = {
         "checkpoint": str(selectors.checkpoint_note(head)),
         "consistency": [encode_base64(one) for one in consistency],

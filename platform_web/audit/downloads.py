@@ -28,18 +28,18 @@ def bundle(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("Nothing is signed yet, or the selection cannot be read."))
         return redirect("audit")
     selection = form.selection()
-    try:
-        with deadlines.patience(EXPORT_S):
-            text, count = exports.bundle_of(selection, year)
-    except UnfitError as error:
-        messages.error(request, str(error))
-        return redirect("audit")
     with transaction.atomic():
         services.record(
             act="log.exported",
             actor=cast("User", request.user),
-            data={"rows": count, "act": selection.act, "site": selection.site, "job": selection.job},
+            data={"act": selection.act, "site": selection.site, "job": selection.job},
         )
+    try:
+        with deadlines.patience(EXPORT_S):
+            text = exports.bundle_of(selection, year)
+    except UnfitError as error:
+        messages.error(request, str(error))
+        return redirect("audit")
     return _file(text.encode(), f"audit-{year}.bundle", "text/plain; charset=utf-8")
 
 

@@ -22,6 +22,16 @@ class FailClosed:
         with deadlines.one_request():
             return self.get_response(request)
 
+    def process_view(self, request: HttpRequest, *_view: object) -> HttpResponse | None:
+        """What wants to do something is refused here already when no entry could be written."""
+        if request.method in outages.SAFE:
+            return None
+        try:
+            outages.require_sink()
+        except (OperationalError, InterfaceError) as error:
+            return outages.refusal_page(request, error)
+        return None
+
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """An outage is a 503. What a signed-in person may not do is an entry before it is a 403."""
         if isinstance(error, PermissionDenied):

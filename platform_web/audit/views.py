@@ -41,10 +41,10 @@ def entries(request: HttpRequest) -> HttpResponse:
     before = request.GET.get("before", "")
     if before.isascii() and before.isdigit() and len(before) < 19:
         events = events.filter(number__lt=int(before))
+    _record_reading(request)
     with deadlines.patience(SEARCH_S):
         found = list(events[: PAGE + 1])
-    rows, more = _rows(found[:PAGE]), len(found) > PAGE
-    _record_reading(request, rows=len(rows))
+        rows, more = _rows(found[:PAGE]), len(found) > PAGE
     query = request.GET.copy()
     query.pop("before", None)
     context = {
@@ -75,16 +75,18 @@ def _rows(events: list[AuditEvent]) -> list[dict[str, Any]]:
 
 
 @transaction.atomic
-def _record_reading(request: HttpRequest, *, rows: int, event: AuditEvent | None = None) -> None:
-    """Before anything is shown: when this cannot be written, nothing is."""
+def _record_reading(request: HttpRequest, event: AuditEvent | None = None) -> None:
+    """Before anything is read at leisure: when this cannot be written in time, nothing is shown."""
     read = [("entry", str(event.event_id), bytes(event.leaf_hash).hex())] if event else []
-    services.record(act="log.read", actor=cast("User", request.user), obj=read, data={"rows": rows})
+    services.record(
+        act="log.read", actor=cast("User", request.user), obj=read, data={"rows": 1 if event else PAGE}
+    )
 
 
 @require_GET
 def entry(request: HttpRequest, event_id: str) -> HttpResponse:
     event = get_object_or_404(AuditEvent, event_id=event_id)
-    _record_reading(request, rows=1, event=event)
+    _record_reading(request, event)
     envelope = json.loads(bytes(event.leaf))
     place = selectors.place_of(event)
     head = exports.head_for(place) if place else None
@@ -120,7 +122,8 @@ def verify_entry(request: HttpRequest, event_id: str) -> HttpResponse:
 
 @require_POST
 def verify(request: HttpRequest) -> HttpResponse:
-    """Check the whole log against itself. The check is an entry, too, written after it has counted."""
+    """Check the whole log against itself. One entry says that somebody began, another what was found."""
+    _record_reading(request)
     with deadlines.patience(SEARCH_S):
         result = verification.verify_all()
     _record_check(request, entries=result.entries, verified=result.verified, holds=result.is_whole)

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from compliance.note import VerifierKey
+from compliance.note import ED25519, SignedNote, VerifierKey, verify
 from compliance.witness import WitnessState
 from compliance.witness_store import FileWitnessStore, StateDamagedError
 from fl_jobs.tensor_files import write_bytes
@@ -106,26 +106,48 @@ def learn_log(home: SiteHome, key: VerifierKey, at: str) -> KnownLog:
 
 def load_key(home: SiteHome) -> Ed25519PrivateKey | None:
     """The witness's key; None when there is none. Raises AgentError for one that cannot be read."""
-    path = home.witness / "key.pem"
+    return _read_key(home.witness / "key.pem")
+
+
+def make_key(home: SiteHome) -> Ed25519PrivateKey:
+    """A fresh key of the witness, on disk, readable by this user alone."""
+    return _write_key(home.witness / "key.pem")
+
+
+def load_or_make_key(path: Path) -> Ed25519PrivateKey:
+    """The key in ``path``, made when there is none. Raises AgentError for one that cannot be read."""
+    return _read_key(path) or _write_key(path)
+
+
+def is_signed_by(note: SignedNote, known: KnownLog) -> bool:
+    """Whether a line of one of the known log's trees fits. Raises NoteError when one does not."""
+    for line in note.signatures:
+        key = VerifierKey(line.name, ED25519, known.public)
+        if line.name.rpartition("/")[0] == known.name and line.key_id == key.key_id:
+            verify(note.text, line, key)
+            return True
+    return False
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey | None:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, OSError) as exc:
-        sentence = _("The witness's key {path} cannot be read. Run: consilium-site witness new-key")
+        sentence = _("The key {path} cannot be read. If it is the witness's: consilium-site witness new-key")
         raise AgentError(sentence.format(path=path)) from exc
     if not isinstance(key, Ed25519PrivateKey):
-        raise AgentError(_("The witness's key {path} is of another kind.").format(path=path))
+        raise AgentError(_("The key {path} is of another kind.").format(path=path))
     return key
 
 
-def make_key(home: SiteHome) -> Ed25519PrivateKey:
-    """A fresh key, on disk, readable by this user alone."""
+def _write_key(path: Path) -> Ed25519PrivateKey:
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_bytes(home.witness / "key.pem", pem, mode=0o600)
+    write_bytes(path, pem, mode=0o600)
     return key
 
 

@@ -8,12 +8,14 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compliance.note import NoteError, SignedNote, VerifierKey, decode_base64
+from compliance.sqlite_log import LogUnavailableError
 from compliance.witness import (
     ContradictionError,
     ForgottenError,
@@ -22,7 +24,10 @@ from compliance.witness import (
 )
 from compliance.witness_policy import PolicyTextError, WitnessPolicy
 from compliance.witness_store import StateDamagedError
+from fl_jobs.approval import site_log
+from fl_jobs.errors import SiteLogError
 from site_kits.agent import witness_files as files
+from site_kits.agent.anchoring import Anchoring
 from site_kits.agent.peers import grouped
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
 from site_kits.agent.renewal import Credentials
@@ -78,6 +83,7 @@ class Witnessing(threading.Thread):
         self._credentials, self._door, self._board = credentials, door, board
         self._stop_event = stop
         self._name = f"{manifest.federation}/{manifest.site}/witness"
+        self._anchoring = Anchoring(home, manifest, door)
         self._registered = ""
         self._sent: set[str] = set()  # evidence that the portal has
         self._confirmed = time.monotonic()  # when a quorum last stood under what this site was shown
@@ -86,6 +92,7 @@ class Witnessing(threading.Thread):
         """Visit until stopped; whatever goes wrong is said, and the next visit comes."""
         while not self._stop_event.is_set():
             self.visit()
+            self.anchor()
             self._stop_event.wait(INTERVAL_S)
 
     def visit(self) -> bool:
@@ -104,6 +111,21 @@ class Witnessing(threading.Thread):
             sentence = _("The witness's files cannot be used: {e}. Nothing was signed.").format(e=exc)
         self._say(sentence)
         return sentence is None
+
+    def anchor(self) -> None:
+        """Let the site's own log and the portal's hold each other, when something happened here."""
+        sentence = None
+        try:
+            self._anchoring.anchor_if_grown(self._credentials.current.signer())
+        except PortalUnreachableError:
+            return
+        except (AgentError, SiteLogError, LogUnavailableError) as exc:
+            sentence = _("This site's own log could not be anchored at the portal: {s}").format(s=exc)
+        except OSError as exc:
+            sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
+            sentence = sentence.format(e=exc.strerror)
+        if self._board.problem("site log", sentence) and sentence:
+            log.warning("%s", sentence)
 
     def _look(self) -> str | None:
         """Ask, judge, sign, hand in; a sentence when something is wrong. Raises AgentError, OSError."""
@@ -172,6 +194,8 @@ class Witnessing(threading.Thread):
     def _refused(self, refusal: WitnessError) -> str:
         """What the operator reads. A witness that forgot gets a new key at the next visit."""
         if isinstance(refusal, ContradictionError):
+            with suppress(SiteLogError):  # a full disk must not silence this
+                site_log.record(self._home.root, "witness.contradicted", obj=self._manifest.federation)
             return self._contradicted(refusal.evidence)
         if isinstance(refusal, ForgottenError):
             files.retire(self._home, forget_log=False)

@@ -80,7 +80,7 @@ class World:
         self.ready.min_sites, self.ready.server_sees_updates = 2, True
         self.ready.save()
         self.paused = self._plain("site-p", Site.Status.SUSPENDED)
-        self.open = self._plain("site-o")
+        self.open, self.halted = self._plain("site-o"), self._plain("site-q", Site.Status.SUSPENDED)
         self.barred = [self._enrolled(name) for name in ("site-x", "site-y", "site-z", "site-l")]
         self.revocations = [
             Revocation.objects.create(site=site, reason="a laptop was lost", requested_by=self.bea)
@@ -165,10 +165,10 @@ def by_agent(
     at: World, site: Site, method: str, path: str, body: Callable[[], bytes] = bytes
 ) -> Callable[[], object]:
     """A signed request at the agents' door."""
+    serial = site.certificates.latest("created").serial
 
     def send() -> object:
         content = body()
-        serial = site.certificates.latest("created").serial
         headers = sign_request(at.key, site=site.name, serial=serial, method=method, path=path, body=content)
         return at_agents_door(method, path, content, headers)
 
@@ -221,7 +221,7 @@ def site_acts(at: World) -> list[Act]:
         Act("add_site", post(ann, "/sites/add/", **new)),
         Act("new_kit", post(ann, "/sites/site-o/kit/")),
         Act("admin:federation_site suspend", _action(ann, "federation/site", "suspend", at.open)),
-        Act("admin:federation_site resume", _action(ann, "federation/site", "resume", at.open)),
+        Act("admin:federation_site resume", _action(ann, "federation/site", "resume", at.halted)),
         Act("suspend_site", post(ann, "/sites/site-o/suspend/", reason=reason)),
         Act("resume_site", post(ann, "/sites/site-p/resume/")),
         Act("request_revocation", post(ann, "/sites/site-z/revocation/", reason=reason)),

@@ -16,7 +16,7 @@ VERIFIER = Path(__file__).parents[2] / "compliance" / "verify.py"
 SITES, ENTRIES = 5, 60
 
 
-def show(proof: Proof, *, full: bool) -> None:
+def prove(proof: Proof, *, full: bool) -> None:
     """Each kind 300 times (10 by default), as many legal appends, and the formula for two forks."""
     count = 300 if full else 10
     with tempfile.TemporaryDirectory() as folder:

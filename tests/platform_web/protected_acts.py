@@ -259,6 +259,7 @@ def learning_acts(at: World) -> list[Act]:
 
 def agent_acts(at: World) -> list[Act]:
     a, last = at.sites[0], at.barred[3]
+    renew = by_agent(at, at.renewing, "POST", "/agent/v1/renew")
     card = {
         "name": "heart", "kind": "tabular", "digest": sha("heart"), "labels": ["no", "yes"], "rows": 10,
         "parts": {"train": 6, "validation": 2, "test": 2}, "label_counts": {"no": 5, "yes": 5},
@@ -271,7 +272,7 @@ def agent_acts(at: World) -> list[Act]:
     shelf.write_bytes(b"weights")
     return [
         Act("agent-enrol", lambda: at_agents_door("POST", "/agent/v1/enrol", _enrolment(at))),
-        Act("agent-renew", lambda: _due(by_agent(at, at.renewing, "POST", "/agent/v1/renew"))),
+        Act("agent-renew", lambda: _due(renew)),
         Act("agent-heartbeat", by_agent(at, a, "POST", "/agent/v1/heartbeat", lambda: _json(beat))),
         Act(
             "agent-decision",

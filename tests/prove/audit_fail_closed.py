@@ -62,8 +62,8 @@ class Portal:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            last = Path(self.log.name).read_text().strip().splitlines()[-3:]
-            raise RuntimeError(f"the portal ended: {' | '.join(last)}")
+            last = Path(self.log.name).read_text().strip().splitlines()[-30:]
+            raise RuntimeError(f"the portal ended: {chr(10).join(last)}")
         return json.loads(line)
 
     def close(self) -> None:

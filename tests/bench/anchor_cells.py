@@ -61,9 +61,10 @@ def network_of(partition):
 
 
 def play(cell):
-    """Play ``cell``: partition, algorithm, settings, rounds, seed, validation, stacked, weights (a path)."""
+    """Play ``cell``: partition, algorithm, settings, rounds, seed, validation, stacked, start (a path)."""
     from fl_jobs.packaging.spec import ModelSpec
     from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
+    from tests.bench.anchor_start import write_start
 
     partition = Path(cell["partition"])
     source = PartitionFolder(partition, validation=cell["validation"], seed=cell["seed"])
@@ -73,8 +74,8 @@ def play(cell):
         rounds=cell["rounds"], seed=cell["seed"], hyper_parameters=LOOP | cell["settings"],
         only=(ARM.get(cell["algorithm"], "personal"),),
     )  # fmt: skip
-    if cell.get("weights"):
-        write_weights(spec, Path(cell["weights"]))
+    if cell.get("start"):
+        write_start(spec, source, cell["start"])
     with tempfile.TemporaryDirectory() as scratch:
         simulation = Simulation(spec, source, Path(scratch), Options(stacked=cell["stacked"]))
         rows = list(simulation.rows())
@@ -86,17 +87,6 @@ def play(cell):
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "stacked": any(simulation.stacked.values()),
     }
-
-
-def write_weights(spec, path):
-    """The initial weights in the order of the layers, for the other side to start from."""
-    import numpy as np
-
-    from fl_jobs.models.build import build_model
-
-    model = build_model(spec)
-    ordered = [*model.base.parameters(), *model.head.parameters()]
-    np.savez(path, *[parameter.detach().numpy() for parameter in ordered])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Accuracy is Σ correct ÷ Σ test cases over all sites, measured after the downl
 PFLlib does. "last five" is the mean of the last five measurements. Side by side both start from the same
 weights and see the cases in the same order (only the short last batch of a pass is dropped there and counted
 by its share here), so seeds are pairs; against stored results they are not. Equivalent or better: the
-one-sided 95 % lower bound of (ours − PFLlib's) lies above −1 point; equivalent: the 90 % interval lies within ±1 point.
+one-sided 95 % lower bound of (ours − PFLlib's) lies above −1 point; equivalent: the 90 % interval lies within
+±1 point.
 "honest" is our test accuracy at the round with the best accuracy on a fifth of the training cases held out.
 Each run is a process of its own with one thread; the two sides take turns. ``--keep FILE`` writes rows down
 as they are measured and measures none of them again, unless the code has changed: a campaign takes hours.

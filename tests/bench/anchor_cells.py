@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 DIGITS = {"filters": 16, "kernel": 3, "padding": 1, "feature_dim": 64}  # 13,706 numbers
@@ -61,11 +62,16 @@ def network_of(partition):
 
 
 def play(cell):
-    """Play ``cell``: partition, algorithm, settings, rounds, seed, validation, stacked, start (a path)."""
+    """Play ``cell``: partition, algorithm, settings, rounds, seed, validation, stacked, start (a path).
+
+    "authors_way": as the authors' code does where ours deviates on purpose.
+    """
     from fl_jobs.packaging.spec import ModelSpec
     from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
     from tests.bench.anchor_start import write_start
 
+    if cell["authors_way"]:
+        import_module("tests.bench.authors_ways").take(cell["algorithm"])
     partition = Path(cell["partition"])
     source = PartitionFolder(partition, validation=cell["validation"], seed=cell["seed"])
     arguments = MNIST if network_of(partition) == "mnist" else DIGITS

@@ -43,20 +43,21 @@ def data_folder():
     return Path(os.environ.get("CONSILIUM_DATA", REPOSITORY.parent / "shared" / "data")) / "pfllib"
 
 
-def ours(partition, method, *, rounds, seed, validation=0.0, start=""):
+def ours(partition, method, *, rounds, seed, validation=0.0, start="", authors_way=False):
     cell = {
         "partition": str(partition), "algorithm": method.ours, "settings": method.our_settings,
         "rounds": rounds, "seed": seed, "validation": validation, "stacked": "auto", "start": start,
+        "authors_way": authors_way,
     }  # fmt: skip
     return run([sys.executable, "-m", "tests.bench.anchor_cells", json.dumps(cell)])
 
 
-def theirs(checkout, partition, method, *, rounds, seed, start):
+def theirs(checkout, partition, method, *, rounds, seed, start, every=0):
     network = network_of(partition)
     return run([
         sys.executable, str(REPOSITORY / "tests" / "bench" / "pfllib_driver.py"), "--pfllib", str(checkout),
         "--partition", str(partition), "--algorithm", method.theirs, "--network", network,
-        "--rounds", str(rounds), "--every", str(EVERY[network]), "--seed", str(seed),
+        "--rounds", str(rounds), "--every", str(every or EVERY[network]), "--seed", str(seed),
         "--settings", json.dumps(method.their_settings), "--start", start,
     ])  # fmt: skip
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fl_jobs import training
+from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.packaging.spec import ModelSpec
 from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
 from fl_jobs.training import shuffled
@@ -14,8 +15,10 @@ from tests.bench.anchor_cells import DIGITS, LOOP
 from tests.bench.anchor_start import write_start
 from tests.bench.anchor_table import main
 from tests.bench.anchors import ratios, shown, verdicts
+from tests.bench.authors_ways import WAYS
 from tests.bench.kept_rows import KeptRows
 from tests.bench.pfllib_driver import Passes, copy_weights
+from tests.bench.same_numbers import cut
 from tests.fl_jobs.partitions import write_partition
 
 
@@ -88,9 +91,9 @@ def test_what_holds_no_rows_is_refused_in_one_sentence(tmp_path, capsys, text):
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def start_of(tmp_path, name, **settings):
+def start_of(tmp_path, name, sizes=(30, 22, 7), **settings):
     """What a run of two rounds on a small partition writes for the other side, and its simulation."""
-    source = PartitionFolder(write_partition(tmp_path / "p", sizes=(30, 22, 7)))
+    source = PartitionFolder(write_partition(tmp_path / "p", sizes=sizes))
     spec = make_spec(
         source, name, ModelSpec(name="image_conv2", arguments=DIGITS),
         rounds=2, seed=5, hyper_parameters=LOOP | settings, only=("personal",),
@@ -161,3 +164,32 @@ def test_the_driver_takes_weights_only_where_they_fit():
         copy_weights(start, "own_", [other, one])
     with pytest.raises(SystemExit, match=r"own_0 is \(3, 2\), not \(2, 3\)"):
         copy_weights(start, "own_", [torch.nn.Linear(3, 2)])
+
+
+def test_a_partition_is_cut_to_whole_batches_and_keeps_its_test_cases(tmp_path):
+    source = write_partition(tmp_path / "p", sizes=(30, 22, 41))
+    assert cut(source, tmp_path / "cut", 10) == 3 * 9
+    for number, count in enumerate((30, 20, 40)):
+        name = f"client_{number:02d}.npz"
+        with np.load(source / name) as before, np.load(tmp_path / "cut" / name) as after:
+            assert np.array_equal(after["x_train"], before["x_train"][:count])
+            assert np.array_equal(after["y_train"], before["y_train"][:count])
+            assert np.array_equal(after["x_test"], before["x_test"])
+    with pytest.raises(SystemExit, match="fewer than 25 training cases"):
+        cut(source, tmp_path / "more", 25)
+
+
+@pytest.mark.parametrize("name", sorted(WAYS))
+def test_the_authors_way_differs_from_ours_only_where_it_says_so(tmp_path, monkeypatch, name):
+    """Sites of one batch that hardly learn: the table stays, the last batch's mean is that of all cases."""
+    module, _, kind = ALGORITHMS[name].path.partition(":")
+    settings = {"sizes": (10, 10, 10), "learning_rate": 1e-5}
+    _, simulation = start_of(tmp_path, name, **settings)
+    ours = [row.train_loss for row in simulation.rows()][1:]
+    monkeypatch.setattr(f"{module}.{kind}", WAYS[name])
+    _, simulation = start_of(tmp_path / "authors", name, **settings)
+    theirs = [row.train_loss for row in simulation.rows()][1:]
+    if name == "gpfl":  # contexts: zero in the first round, then the site's own is not divided
+        assert all(abs(one - other) > 0.01 for one, other in zip(ours, theirs, strict=True))
+    else:
+        assert ours == pytest.approx(theirs, abs=0.001)

@@ -3,9 +3,9 @@
 Zhang et al., "GPFL: Simultaneously Learning Global and Personalized Feature Information for Personalized
 Federated Learning", ICCV 2023, arXiv:2308.10279, algorithm 1. As the paper says and the authors' code does
 not: contexts come from the table that arrived (the code: from the site's own, one round old, and zero in the
-first round), and the site's is divided by the number of labels (equation 7): undivided, the random first table
-outshouts the site's labels. Deviation, on purpose: the magnitude term is multiplied by √(10/B), which is the
-authors' strength at their batch of 10 and the same strength at any other. Shape suffixes: B = batch,
+first round), and the site's is divided by the number of labels (equation 7): undivided, the random first
+table drowns what the site has. Deviation, on purpose: the magnitude term is multiplied by √(10/B), which is
+the authors' strength at their batch of 10 and the same strength at any other. Shape suffixes: B = batch,
 K = feature, C = class.
 """
 
@@ -44,9 +44,8 @@ class GPFL(PersonalAlgorithm):
     """
 
     shared_prefixes = ("base.", "embedding.", "valve.")
-    prior_C: (
-        Tensor  # each label's share of the site's training cases ÷ number of labels; sums to 1 in old models
-    )
+    # each label's share of the site's training cases, ÷ number of labels; 0.3.0's models hold it undivided
+    prior_C: Tensor
 
     def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, Any]) -> None:
         super().__init__(model, hyper_parameters)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.prove import secrets_hunt
-from tests.prove.browser_walk import add_site_by_clicking, take_screenshots
+from tests.prove.browser_walk import add_site_by_clicking, approve_by_clicking, take_screenshots
 from tests.prove.campaign import FIFTH, PLATFORM, Campaign
 from tests.prove.loopback import Capture, refuses_strangers, speaks_plain_text
 from tests.prove.proof import Proof
@@ -98,6 +98,8 @@ def fifth_site(proof: Proof, run: Campaign, active_run: str) -> None:
     proof.check("4", "pids of the platform unchanged", same, "True", same)
     run.wait_end(active_run)
     second = run.submit(rounds=2, sites=(*run.study.sites, FIFTH))
+    run.journey.wait_for_question(FIFTH)  # a site that nobody wrote a policy for asks
+    approve_by_clicking(run, FIFTH, second, run.folder, "en-GB")
     names = set(run.wait_end(second)["rounds"][-1]["sites"])
     proof.check(
         "4",

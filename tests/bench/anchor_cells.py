@@ -23,8 +23,8 @@ ARM = {"local_only": "local", "fedavg": "global"}
 class Method:
     """A method at one setting: our name and settings, PFLlib's, and its tag in the stored results.
 
-    ``seeds`` multiplies ``--seeds``. It is 2 for FedCP with λ 5, DBE with κ 50 and GPFL: in pilots of five seeds
-    their pairs differed by 1.2, 0.8 and 1.5 points (standard deviation), which asks for ten.
+    ``seeds`` multiplies ``--seeds``. It is 2 for FedCP with λ 5, DBE with κ 50 and GPFL: in pilots of five
+    seeds their pairs differed by 1.2, 0.8 and 1.5 points (standard deviation), which asks for ten.
     """
 
     tag: str

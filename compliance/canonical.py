@@ -1,7 +1,9 @@
 """Canonical bytes of an audit entry: a restricted profile of RFC 8785 (JSON Canonicalization Scheme).
 
 Restricted so that every JSON library agrees on the bytes: no floats, integers below 2^53, keys of
-``[a-z][a-z0-9_]{0,31}`` in byte order, strings in Unicode NFC of at most 8192 bytes, depth at most 4.
+``[a-z][a-z0-9_]{0,31}`` in byte order, strings in Unicode NFC of at most 8192 bytes, at most 4 objects and
+lists inside one another. That texts are NFC is asked for when an entry is written, not when it is read: the
+tables of Unicode grow, and two readers of one entry must agree.
 """
 
 import json
@@ -24,6 +26,11 @@ class CanonicalError(ValueError):
 def canonical_bytes(value: object) -> bytes:
     """The one encoding of ``value``. Raises CanonicalError when it has none or exceeds 8192 bytes."""
     _check(value, depth=0)
+    _check_form(value)
+    return _encode(value)
+
+
+def _encode(value: object) -> bytes:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     data = text.encode()
     if len(data) > MAX_BYTES:
@@ -37,8 +44,11 @@ def parse_canonical(data: bytes) -> Value:
         raise CanonicalError(f"The entry has {len(data)} bytes; at most {MAX_BYTES} are allowed.")
     try:
         value: Value = json.loads(data.decode(), object_pairs_hook=_without_repeats)
-        again = canonical_bytes(value)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        _check(value, depth=0)
+        again = _encode(value)
+    except CanonicalError:
+        raise
+    except (ValueError, RecursionError) as error:  # also an integer of more digits than Python converts
         raise CanonicalError("The bytes are not JSON in UTF-8.") from error
     if again != data:
         raise CanonicalError("The bytes are JSON, but not in canonical form.")
@@ -53,7 +63,7 @@ def _without_repeats(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
 
 
 def _check(value: object, depth: int) -> None:
-    if depth > MAX_DEPTH:
+    if isinstance(value, list | dict) and depth >= MAX_DEPTH:
         raise CanonicalError(f"The entry is nested deeper than {MAX_DEPTH} levels.")
     if value is None or isinstance(value, bool):
         return
@@ -89,5 +99,10 @@ def _check_text(text: str) -> None:
         raise CanonicalError("A text is not valid Unicode.") from error
     if size > MAX_BYTES:
         raise CanonicalError("A text is too long.")
-    if not unicodedata.is_normalized("NFC", text):
+
+
+def _check_form(value: object) -> None:
+    if isinstance(value, str) and not unicodedata.is_normalized("NFC", value):
         raise CanonicalError("A text is not in Unicode normal form C.")
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_form(one)

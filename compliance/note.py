@@ -19,10 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 ED25519, COSIGNATURE_V1 = 0x01, 0x04
 MAX_NOTE_BYTES = 16_384
-MAX_SIGNATURES = 32
+MAX_SIGNATURES = 64
 MAX_SIZE = 2**53
-NAME = re.compile(r"[^\s+\u0000-\u001f\u007f\ufffd]{1,128}")
-_LINE = re.compile(r"\u2014 (\S+) ([A-Za-z0-9+/]+={0,2})")
+NAME = re.compile(r"[!-*,-~]{1,128}")  # ASCII without space and plus: Unicode's spaces differ between readers
+_LINE = re.compile(r"\u2014 ([!-*,-~]{1,128}) ([A-Za-z0-9+/]+={0,2})")
+_PRIME = 2**255 - 19
+_ORDER_EIGHT = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = {0, 1, _PRIME - 1, _ORDER_EIGHT, _PRIME - _ORDER_EIGHT}  # their y
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
@@ -72,7 +75,7 @@ class Signature:
     def parse(cls, line: str) -> "Signature":
         """Raises NoteError."""
         match = _LINE.fullmatch(line)
-        if match is None or not NAME.fullmatch(match[1]):
+        if match is None:
             raise NoteError("A signature line has the form — NAME BASE64.")
         raw = decode_base64(match[2])
         if len(raw) < 5:
@@ -92,7 +95,7 @@ class SignedNote:
 
     @classmethod
     def parse(cls, data: str) -> "SignedNote":
-        """Raises NoteError for anything else than text, empty line and 1 … 32 signature lines."""
+        """Raises NoteError for anything else than text, empty line and 1 … 64 signature lines."""
         if len(data.encode(errors="replace")) > MAX_NOTE_BYTES:
             raise NoteError(f"A note has at most {MAX_NOTE_BYTES} bytes.")
         text, separator, tail = data.rpartition("\n\n")
@@ -127,12 +130,12 @@ class Checkpoint:
     def parse(cls, text: str) -> "Checkpoint":
         """Exactly three lines: this log has no extensions. Raises NoteError."""
         lines = text.split("\n")
-        if len(lines) != 4 or lines[3] or not NAME.fullmatch(lines[0]) or not _DECIMAL.fullmatch(lines[1]):
+        if len(lines) != 4 or lines[3] or not NAME.fullmatch(lines[0]):
             raise NoteError("A checkpoint is three lines: origin, size, root.")
-        root = decode_base64(lines[2])
-        if len(root) != 32 or int(lines[1]) >= MAX_SIZE:
-            raise NoteError("A checkpoint has a root of 32 bytes and a size below 2^53.")
-        return cls(lines[0], int(lines[1]), root)
+        size, root = decode_number(lines[1]), decode_base64(lines[2])
+        if len(root) != 32:
+            raise NoteError("A checkpoint has a root of 32 bytes.")
+        return cls(lines[0], size, root)
 
     def __str__(self) -> str:
         return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\n"
@@ -165,10 +168,14 @@ def verify(text: str, signature: Signature, key: VerifierKey) -> int:
         if len(body) != 72:
             raise NoteError(f"The cosignature of {key.name} has a wrong length.")
         moment, body = int.from_bytes(body[:8], "big"), body[8:]
+        if moment >= MAX_SIZE:
+            raise NoteError(f"The cosignature of {key.name} has no possible time.")
         message = _cosigned(text, moment)
+    if _is_weak(key.public) or _is_weak(body[:32]):
+        raise NoteError(f"The signature of {key.name} does not fit.")
     try:
         Ed25519PublicKey.from_public_bytes(key.public).verify(body, message)
-    except InvalidSignature as error:
+    except (InvalidSignature, ValueError) as error:
         raise NoteError(f"The signature of {key.name} does not fit.") from error
     return moment
 
@@ -201,6 +208,23 @@ def decode_base64(text: str) -> bytes:
     if encode_base64(data) != text:  # unused bits of the last letter: two texts for one value
         raise NoteError("The text is not base64.")
     return data
+
+
+def decode_number(text: str) -> int:
+    """A decimal number below 2^53 without leading zeros. Raises NoteError."""
+    if not _DECIMAL.fullmatch(text) or int(text) >= MAX_SIZE:
+        raise NoteError("A number is decimal, without leading zeros, below 2^53.")
+    return int(text)
+
+
+def _is_weak(encoded: bytes) -> bool:
+    """Whether a point is one of the eight of small order, or not in its one encoding.
+
+    RFC 8032 refuses the latter; OpenSSL does so for R only, and takes keys of small order, under which one
+    signature fits many texts. WebCrypto's rules refuse both. Here every reader refuses both.
+    """
+    y = int.from_bytes(encoded, "little") & (1 << 255) - 1
+    return y >= _PRIME or y in _SMALL_ORDER
 
 
 def _cosigned(text: str, timestamp: int) -> bytes:

@@ -2,13 +2,17 @@
 
 A policy reads::
 
-    log KEY
-    witness NAME KEY
+    log KEY [URL]
+    witness NAME KEY [URL]
     group NAME THRESHOLD MEMBER…        # THRESHOLD: a number, any, all
     quorum NAME                         # a witness, a group, or none
 
-``#`` begins a comment line. With n witnesses, a quorum of q and f of them on the platform's side, two
-contradicting checkpoints can both reach the quorum only if f ≥ 2q − n; n − q may be offline.
+``#`` begins a comment line. Words are parted by spaces and tabs; what is not ASCII stands in comments and
+addresses only. Nobody counts twice: a name is member of one group at most, and no key stands twice, because
+an Ed25519 cosignature does not say whose it is.
+
+With n witnesses, a quorum of q and f of them on the platform's side, two contradicting checkpoints can both
+reach the quorum only if f ≥ 2q − n; n − q may be offline.
 """
 
 import re
@@ -16,10 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from compliance.note import COSIGNATURE_V1, ED25519, NoteError, SignedNote, VerifierKey, verify
+from compliance.note import COSIGNATURE_V1, ED25519, NoteError, SignedNote, VerifierKey, decode_number, verify
 
 MAX_POLICY_BYTES = 65_536
-MAX_WITNESSES = 31  # and the log's own line makes 32
+MAX_WITNESSES = MAX_GROUPS = 32
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,126}")
 Group = tuple[int, tuple[str, ...]]
 
@@ -44,12 +48,11 @@ class WitnessPolicy:
             raise PolicyTextError(f"A witness policy has at most {MAX_POLICY_BYTES} bytes.")
         reader = _Reader()
         for number, line in enumerate(text.split("\n"), start=1):
-            words = line.split()
-            if words and not words[0].startswith("#"):
-                try:
+            try:
+                if words := _words(line):
                     reader.take(words)
-                except (NoteError, PolicyTextError) as error:
-                    raise PolicyTextError(f"Line {number}: {error}") from error
+            except (NoteError, PolicyTextError) as error:
+                raise PolicyTextError(f"Line {number}: {error}") from error
         return reader.finished()
 
     def signers(self, note: SignedNote) -> dict[str, int]:
@@ -103,12 +106,13 @@ class _Reader:
         self.quorum: str | None = None
 
     def take(self, words: list[str]) -> None:
-        if words[0] == "log" and len(words) == 2 and self.log is None:
+        if words[0] == "log" and len(words) in (2, 3) and self.log is None:
             self.log = _key(words[1], ED25519)
         elif words[0] == "witness" and len(words) in (3, 4) and len(self.witnesses) < MAX_WITNESSES:
             self.witnesses[self._new(words[1])] = _key(words[2], COSIGNATURE_V1)
-        elif words[0] == "group" and len(words) >= 4:
-            self.groups[self._new(words[1])] = self._group(words[2], words[3:])
+        elif words[0] == "group" and len(words) >= 4 and len(self.groups) < MAX_GROUPS:
+            name = self._new(words[1])
+            self.groups[name] = self._group(words[2], words[3:])
         elif words[0] == "quorum" and len(words) == 2 and self.quorum is None:
             if words[1] != "none" and words[1] not in {*self.witnesses, *self.groups}:
                 raise PolicyTextError(f"{words[1]} is not declared above.")
@@ -121,8 +125,9 @@ class _Reader:
     def finished(self) -> WitnessPolicy:
         if self.log is None or self.quorum is None:
             raise PolicyTextError("A witness policy names one log and one quorum.")
-        if len(set(self.witnesses.values())) != len(self.witnesses):
-            raise PolicyTextError("Two witnesses have the same key.")
+        keys = [self.log.public, *(key.public for key in self.witnesses.values())]
+        if len(set(keys)) != len(keys):
+            raise PolicyTextError("Two signers have the same key.")
         return WitnessPolicy(
             self.log, MappingProxyType(self.witnesses), MappingProxyType(self.groups), self.quorum
         )
@@ -133,15 +138,14 @@ class _Reader:
         return name
 
     def _group(self, threshold: str, members: list[str]) -> Group:
-        unknown = [one for one in members if one not in {*self.witnesses, *self.groups}]
+        taken = {name for _, others in self.groups.values() for name in others}
+        unknown = [one for one in members if one not in {*self.witnesses, *self.groups} - taken]
         if unknown or len(set(members)) != len(members):
             raise PolicyTextError(
                 f"{' '.join(unknown) or 'A member'} is not declared above, or stands twice."
             )
         words = {"any": 1, "all": len(members)}
-        number = words.get(threshold) or (
-            int(threshold) if threshold.isascii() and threshold.isdecimal() else 0
-        )
+        number = words.get(threshold) or decode_number(threshold)
         if not 1 <= number <= len(members):
             raise PolicyTextError("A threshold is any, all, or a number from 1 to the number of members.")
         return number, tuple(members)
@@ -152,3 +156,11 @@ def _key(text: str, kind: int) -> VerifierKey:
     if key.kind != kind:
         raise PolicyTextError(f"The key of {key.name} is of the wrong kind.")
     return key
+
+
+def _words(line: str) -> list[str]:
+    """None in a comment."""
+    if re.search("[\x00-\x08\x0a-\x1f\x7f]", line):
+        raise PolicyTextError("control characters are not allowed.")
+    words = [word for word in re.split("[ \t]", line) if word]
+    return [] if words and words[0].startswith("#") else words

@@ -2,7 +2,10 @@
 
 from django.urls import include, path
 
-urlpatterns = [path("agent/v1/", include("platform_web.api.urls"))]
+urlpatterns = [
+    path("agent/v1/", include("platform_web.api.urls")),
+    path("audit/v1/", include("platform_web.api.log_urls")),
+]
 
 handler400 = "platform_web.api.problems.bad_request"
 handler403 = "platform_web.api.problems.forbidden"

@@ -3,7 +3,7 @@
 NVFlare's client reads ``authorization.json`` and the names of privacy scopes when it starts, its job
 processes ``privacy.json`` and the class list of ``resources.json`` when they start. So what stands here
 holds without our launcher and without ``policy.toml``. A policy that is tightened counts sooner, at the gate
-(docs/adr/0018).
+(docs/adr/0020).
 """
 
 from collections.abc import Iterable

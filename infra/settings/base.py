@@ -28,6 +28,7 @@ CONSILIUM_FLARE_HOST = os.environ.get("CONSILIUM_FLARE_HOST") or "localhost"
 CONSILIUM_FLARE_PORT = env.read_port(os.environ, "CONSILIUM_FLARE_PORT", 8102)
 CONSILIUM_FEDERATION = os.environ.get("CONSILIUM_FEDERATION") or "consilium"
 CONSILIUM_CERTIFICATE_LIFETIME = env.read_lifetime(os.environ, "CONSILIUM_CERTIFICATE_LIFETIME_S")
+CONSILIUM_SIGNER_SOCKET = os.environ.get("CONSILIUM_SIGNER_SOCKET", "")  # empty: the portal runs its own
 CONSILIUM_WHEEL = os.environ.get("CONSILIUM_WHEEL", "")
 CONSILIUM_CONSTRAINTS = os.environ.get("CONSILIUM_CONSTRAINTS") or str(REPOSITORY / "constraints.txt")
 CONSILIUM_PYTHON = os.environ.get("CONSILIUM_PYTHON") or sys.executable
@@ -63,6 +64,7 @@ INSTALLED_APPS = [
     "platform_web.pages",
 ]
 WEB_MIDDLEWARE = [
+    "platform_web.audit.middleware.FailClosed",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "platform_web.accounts.middleware.AdminContentPolicy",
@@ -76,7 +78,10 @@ WEB_MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
-AGENT_MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+AGENT_MIDDLEWARE = [
+    "platform_web.audit.middleware.FailClosed",
+    "django.middleware.security.SecurityMiddleware",
+]
 MIDDLEWARE = AGENT_MIDDLEWARE if CONSILIUM_DOOR == "agents" else WEB_MIDDLEWARE
 TEMPLATES = [
     {
@@ -119,6 +124,7 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = False  # its pages and actions change rows without an entry
 AXES_LOCKOUT_TEMPLATE = "accounts/locked.html"
 _HTTPS = CONSILIUM_WEB_ORIGIN.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [CONSILIUM_WEB_ORIGIN]
@@ -171,6 +177,7 @@ HEARTBEAT_PROVIDERS = {  # (site) -> list[dict]
     "serve": "platform_web.registry.selectors.serve_orders",
     "requests": "platform_web.training.requests.pending_requests",
 }
+AUDIT_SITES = "platform_web.federation.selectors.names_taking_part"  # () -> names; their witnesses count
 ARTIFACT_POLICY = "platform_web.registry.selectors.site_may_read"  # (site, sha256) -> bool
 
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = env.read_broker(os.environ, CONSILIUM_HOME)
@@ -198,6 +205,7 @@ def _every(seconds: float, task: str, queue: str) -> dict[str, object]:
 
 CELERY_BEAT_SCHEDULE = {
     "outbox.reconcile": _every(5.0, "outbox.reconcile", "default"),
+    "audit.replay_spool": _every(5.0, "audit.replay_spool", "default"),
     "federation.prune_nonces": _every(60.0, "federation.prune_nonces", "default"),
     "federation.poll_flare": _every(5.0, "federation.poll_flare", "flare"),
     "training.follow_runs": _every(1.5, "training.follow_runs", "flare"),

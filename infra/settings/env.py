@@ -128,7 +128,7 @@ def read_database(environ: Environment, home: Path) -> dict[str, Any]:
         raise _bad_database_url()
     host = options.pop("host", "") or unquote(parts.hostname or "")
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "platform_web.audit.postgresql",
         "NAME": name,
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -136,7 +136,8 @@ def read_database(environ: Environment, home: Path) -> dict[str, Any]:
         "PORT": str(port or ""),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": options,
+        # a statement whose client has gone (it waited long enough) does not stay behind in a lock's queue
+        "OPTIONS": {**options, "options": "-c client_connection_check_interval=1000"},
     }
 
 
@@ -150,10 +151,9 @@ def _bad_database_url() -> ImproperlyConfigured:
 
 def _sqlite(name: str) -> dict[str, Any]:
     return {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "platform_web.audit.sqlite",
         "NAME": name,
         "OPTIONS": {
-            "timeout": 20,
             "transaction_mode": "IMMEDIATE",  # waiting instead of "database is locked" on lock upgrade
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
         },

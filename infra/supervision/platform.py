@@ -12,13 +12,13 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def platform_programs(*, home: Path, web_port: int, agents_port: int) -> list[Program]:
-    """Portal for people, door for agents, two workers, one beat, and the NVFlare server."""
+    """Portal, agents' door, two workers, one beat, the NVFlare server, the log's sequencer and signer."""
     environment = _environment(home)
 
     def program(name: str, *command: str, folder: Path = _REPOSITORY, **extra: str) -> Program:
         return Program(name, command, {**environment, **extra}, folder)
 
-    return [
+    programs = [
         # NVFlare's own script with --once: it execs python, so the pid is the server's; no restart loop
         # that would hide a failure from us.
         program(
@@ -43,7 +43,13 @@ def platform_programs(*, home: Path, web_port: int, agents_port: int) -> list[Pr
         program("worker-flare", *_worker("flare"), "--pool", "solo"),
         # every schedule is an interval, so beat needs no file of its own (Celery's is a pickle)
         program("beat", *_celery("beat"), "--scheduler", "celery.beat:Scheduler"),
+        program("sequencer", sys.executable, "manage.py", "audit_sequencer"),
     ]
+    if not environment.get("CONSILIUM_SIGNER_SOCKET"):
+        # one of another user, in production: whoever may change the database must not read the log's key
+        signer = (sys.executable, "-m", "compliance.signer", "--folder", str(home / "signer"))
+        programs.append(program("signer", *signer))
+    return programs
 
 
 def settings_problem(home: Path) -> str:

@@ -73,6 +73,18 @@ def record_sign_in(*, user: User) -> None:
 
 
 @transaction.atomic
+def record_sign_out(*, user: User) -> None:
+    """Somebody signed out; called by the sign-out door."""
+    audit.record(act="person.signed_out", actor=user)
+
+
+@transaction.atomic
+def record_password_changed(*, user: User) -> None:
+    """Somebody chose a new password; called by the page inside the transaction that stores it."""
+    audit.record(act="person.password_changed", actor=user)
+
+
+@transaction.atomic
 def record_sign_in_refused(*, username: str) -> None:
     """Somebody was refused; the name typed is kept as a pseudonym only (people type passwords there)."""
     audit.record(

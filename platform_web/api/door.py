@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 from django.core.exceptions import RequestDataTooBig
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
 from django.utils import timezone
@@ -16,6 +16,8 @@ from django.views.decorators.csrf import csrf_exempt
 from pydantic import BaseModel, ValidationError
 
 from platform_web.api.problems import problem
+from platform_web.audit.errors import UnfitError
+from platform_web.audit.outages import refusal_page
 from platform_web.federation import selectors, services
 from platform_web.federation.errors import (
     EnrolmentTokenError,
@@ -40,6 +42,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {  # the first that fits
     TwinAgentError: (409, "twin"),
     ForeignNameError: (409, "other_name"),
     CertificateRequestError: (422, "certificate_request"),
+    UnfitError: (422, "unfit"),
 }
 T = TypeVar("T", bound=BaseModel)
 View = Callable[..., HttpResponseBase]
@@ -69,9 +72,8 @@ def endpoint(method: str) -> Callable[[View], View]:
                 return view(request, **kwargs)
             except (BodyError, PortalError, SignatureError, CertificateRequestError, MasterKeyError) as error:
                 return _problem_of(error)
-            except OperationalError:
-                log.warning("the database does not answer")
-                return problem(503, "busy", _("The portal is busy. Try again in a few seconds."))
+            except (OperationalError, InterfaceError) as error:
+                return refusal_page(request, error)
 
         return guarded
 

@@ -1,7 +1,11 @@
 """Errors as problem+json (RFC 9457) with a stable ``code`` and a sentence; never a traceback."""
 
-from django.http import HttpRequest, JsonResponse
+import sys
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
+
+from platform_web.audit import outages
 
 TITLES = {
     400: "Bad request",
@@ -39,6 +43,9 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:  # no
     return problem(404, "not_found", _("There is nothing at this address. Agents use /agent/v1/."))
 
 
-def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 Django gives them
+def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500."""
+    error = sys.exc_info()[1]
+    if isinstance(error, Exception) and outages.is_outage(error):
+        return outages.refusal_page(request, error)
     return problem(500, "error", _("The portal made a mistake; its log says more. Try again later."))

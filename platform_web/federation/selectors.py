@@ -116,3 +116,8 @@ def open_revocations() -> list[Revocation]:
     """Revocations that wait for a second administrator, newest first."""
     waiting = Revocation.objects.filter(confirmed_at=None, withdrawn_at=None)
     return list(waiting.select_related("site", "requested_by"))
+
+
+def names_taking_part() -> set[str]:
+    """The sites whose certificates count."""
+    return set(Site.objects.filter(status=Site.Status.ENROLLED).values_list("name", flat=True))

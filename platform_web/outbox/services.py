@@ -33,7 +33,8 @@ def enqueue(name: str, **arguments: object) -> Task:
         raise OutboxError(f"No handler is registered for the task {name!r}.")
     queue = settings.OUTBOX_HANDLERS[name][1]
     task = Task.objects.create(name=name, queue=queue, arguments=arguments, not_before=timezone.now())
-    transaction.on_commit(lambda: ring(task.pk, queue))
+    # robust: what was committed is done, whatever the database says to the bell
+    transaction.on_commit(lambda: ring(task.pk, queue), robust=True)
     return task
 
 

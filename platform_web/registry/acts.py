@@ -2,5 +2,6 @@
 
 from compliance.events import register
 
-register("model.promoted", frozenset({"arm", "proposed", "reason", "replaces"}))
-register("model.withdrawn", frozenset({"reason"}))
+register("model.promoted", frozenset({"arm", "proposed", "replaces"}))
+register("model.withdrawn")
+register("model.delivered")

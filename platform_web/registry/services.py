@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from fl_jobs.packaging.spec import canonical_json
 from platform_web.audit import services as audit
+from platform_web.audit.standing import require_witnessed
 from platform_web.federation.models import Site
 from platform_web.registry import acts as acts
 from platform_web.registry.errors import CollectionError, PromotionError
@@ -106,8 +107,10 @@ def _digest_of(rows: list[SiteModel]) -> str:
 def promote(*, site_model_id: int, actor: User, reason: str) -> Promotion:
     """Let this model serve its site, in place of the study's present one there.
 
-    Raises PromotionError when it is not the one proposed and no reason of ten characters is given.
+    Raises PromotionError when it is not the one proposed and no reason of ten characters is given, and
+    UnwitnessedError while the sites do not vouch for the audit log.
     """
+    require_witnessed()
     chosen = SiteModel.objects.select_related("version__run__study", "site").get(pk=site_model_id)
     study = Study.objects.select_for_update().get(pk=chosen.version.run.study_id)
     reason = " ".join(reason.split())
@@ -147,9 +150,9 @@ def _record_promotion(promotion: Promotion, replaced: Promotion | None) -> None:
         data={
             "arm": chosen.version.arm,
             "proposed": chosen.proposal,
-            "reason": promotion.reason,
             "replaces": replaced.pk if replaced else None,
         },
+        body={"reason": promotion.reason} if promotion.reason else None,
     )
 
 
@@ -175,6 +178,12 @@ def withdraw(*, promotion_id: int, actor: User, reason: str) -> Promotion:
         actor=actor,
         site=promotion.site.name,
         obj=[("promotion", str(promotion.pk), "")],
-        data={"reason": reason[:1000]},
+        body={"reason": reason[:1000]},
     )
     return promotion
+
+
+@transaction.atomic
+def record_delivery(*, site: Site, digest: str) -> None:
+    """A shared model file leaves the portal for a site; called before its first byte does."""
+    audit.record(act="model.delivered", site=site.name, obj=[("shared_part", digest, digest)])

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import has_role, role_required
+from platform_web.audit.errors import UnwitnessedError
 from platform_web.registry import selectors, services
 from platform_web.registry.errors import RegistryError
 from platform_web.registry.models import Arm, Promotion, SiteModel
@@ -105,7 +106,7 @@ def promote(request: HttpRequest, pk: int) -> HttpResponse:
         services.promote(
             site_model_id=chosen.pk, actor=cast("User", request.user), reason=request.POST.get("reason", "")
         )
-    except RegistryError as error:
+    except (RegistryError, UnwitnessedError) as error:
         messages.error(request, str(error))
     else:
         messages.success(

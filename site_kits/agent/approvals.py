@@ -96,7 +96,11 @@ class Approvals:
         for request, decision in self._stored():
             if decision is not None:
                 continue
-            made = decide_by_policy(self._home, request)
+            try:
+                made = decide_by_policy(self._home, request)
+            except AgentError as error:  # the site's log does not take it: decided at a later beat
+                self._news("policy", str(error))
+                return
             if made is None:
                 open_runs += 1
             else:

@@ -27,6 +27,7 @@ from site_kits.agent.processes import CHILDREN, ChildRecord, HomeLock, end_marke
 from site_kits.agent.pruning import prune_job_folders, put_old_requests_aside, rotate_audit
 from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.status import StatusBoard
+from site_kits.agent.witnessing import Witnessing
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
 from site_kits.site_home import SiteHome, read_state
@@ -139,6 +140,7 @@ class Agent:
             heartbeat,
             Puller(self.home, credentials, door, self._board, self.stop),
             Renewer(credentials, door, self._board, self.stop),
+            Witnessing(self.home, manifest, credentials, door, self._board, self.stop),
         ]
         try:
             for child in children.values():

@@ -14,6 +14,7 @@ from django.db import DatabaseError
 
 from platform_web.accounts import services as accounts
 from platform_web.accounts.models import Role
+from platform_web.audit.signing import make_key
 from platform_web.federation import founding
 from platform_web.outbox.errors import PortalError
 from site_kits.errors import SiteKitError
@@ -41,6 +42,7 @@ class Command(BaseCommand):
             accounts.ensure_roles()
             federation = founding.found_federation()
             founding.write_files(federation)
+            make_key()
             if admin:
                 _ensure_administrator(admin)
             _forget_old_rings()

@@ -1,0 +1,160 @@
+"""The log's endpoints for sites: they witness it, anchor their own in it, and read what concerns them."""
+
+from typing import Annotated
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils.translation import gettext as _
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from compliance import merkle
+from compliance.evidence_file import MAX_TEXT_BYTES
+from compliance.note import MAX_SIZE, encode_base64
+from compliance.signer.core import SignerError
+from platform_web.api.door import BodyError, authenticate, endpoint, parse, read_body
+from platform_web.api.problems import problem
+from platform_web.audit import exports, receipts, selectors, witnessing
+from platform_web.audit.models import AuditEvent
+
+MAX_ANCHOR_BYTES = 2048
+MAX_HASHES = 64
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class CosignatureBody(_Body):
+    """The body of ``POST /audit/v1/cosignatures``."""
+
+    size: Annotated[int, Field(ge=1, lt=MAX_SIZE)]
+    line: Annotated[str, StringConstraints(max_length=400)]
+
+
+class WitnessBody(_Body):
+    """The body of ``POST /audit/v1/witnesses``."""
+
+    key: Annotated[str, StringConstraints(max_length=300)]
+
+
+class EvidenceBody(_Body):
+    """The body of ``POST /audit/v1/evidence``."""
+
+    evidence: Annotated[str, StringConstraints(max_length=MAX_TEXT_BYTES)]
+
+
+class AnchorBody(_Body):
+    """The body of ``POST /audit/v1/anchors``."""
+
+    checkpoint: Annotated[str, StringConstraints(max_length=MAX_ANCHOR_BYTES)]
+    consistency: Annotated[
+        list[Annotated[str, StringConstraints(max_length=44)]], Field(max_length=MAX_HASHES)
+    ]
+
+
+@endpoint("GET")
+def checkpoint(request: HttpRequest) -> HttpResponseBase:
+    """The head to co-sign with every cosignature so far, and that it goes on from ``old`` entries.
+
+    ``growth`` is the range proof of the empty range at ``old``: it convicts a log that was rewritten, which
+    RFC 6962's proof cannot, since that leaves out what the site has signed already.
+    """
+    authenticate(request, read_body(request))
+    old = _number(request, "old", default=0)
+    head = selectors.head_to_witness(old)
+    if head is None:
+        return problem(
+            404, "no_checkpoint", _("The log has no signed checkpoint yet. Ask again in a minute.")
+        )
+    consistency, growth = [], []
+    if 0 < old < head.size:  # of a log that is smaller than ``old`` there is none: the witness sees it itself
+        consistency = selectors.consistency(head.shard, old, head.size)
+        growth = merkle.range_proof(selectors.subtree(head.shard, head.size), old, old, head.size)
+    answer = {
+        "checkpoint": str(selectors.checkpoint_note(head)),
+        "consistency": [encode_base64(one) for one in consistency],
+        "growth": [encode_base64(one) for one in growth],
+        "witnesses": str(selectors.witness_policy(head.shard)),
+    }
+    return JsonResponse(answer)
+
+
+@endpoint("POST")
+def cosignatures(request: HttpRequest) -> HttpResponseBase:
+    """Keeps the line of the calling witness."""
+    raw = read_body(request)
+    site = authenticate(request, raw)
+    body = parse(CosignatureBody, raw)
+    is_new = witnessing.add_cosignature(site=site.name, size=body.size, line=body.line)
+    return JsonResponse({"kept": is_new}, status=201 if is_new else 200)
+
+
+@endpoint("POST")
+def witnesses(request: HttpRequest) -> HttpResponseBase:
+    """Registers the key with which the calling site witnesses."""
+    raw = read_body(request)
+    site = authenticate(request, raw)
+    is_new = witnessing.register_witness(site=site.name, key_text=parse(WitnessBody, raw).key)
+    return JsonResponse({"registered": is_new}, status=201 if is_new else 200)
+
+
+@endpoint("POST")
+def evidence(request: HttpRequest) -> HttpResponseBase:
+    """Keeps a proof against this log; it is shown to everybody who signs in."""
+    raw = read_body(request)
+    site = authenticate(request, raw)
+    is_new = witnessing.keep_evidence(site=site.name, text=parse(EvidenceBody, raw).evidence)
+    return JsonResponse({"kept": is_new}, status=201 if is_new else 200)
+
+
+@endpoint("POST")
+def anchors(request: HttpRequest) -> HttpResponseBase:
+    """Writes the head of the calling site's own log into this one; answers the receipt."""
+    raw = read_body(request)
+    site = authenticate(request, raw)
+    body = parse(AnchorBody, raw)
+    event = witnessing.anchor(site=site.name, note_text=body.checkpoint, consistency=body.consistency)
+    return _receipt_answer(event, status=201)
+
+
+@endpoint("GET")
+def entries(request: HttpRequest) -> HttpResponseBase:
+    """A bundle of the calling site's own entries between two indices; of the others only what proves them."""
+    site = authenticate(request, read_body(request))
+    start, end = _number(request, "start"), _number(request, "end")
+    if not start < end <= start + exports.MOST_INDICES:
+        detail = _("Ask for start < end, at most %(most)d entries at a time.") % {
+            "most": exports.MOST_INDICES
+        }
+        raise BodyError(422, "invalid", detail)
+    text = exports.bundle_of_site(site=site.name, start=start, end=end)
+    if text is None:
+        return problem(404, "not_found", _("There is no signed entry of this site in that range."))
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")
+
+
+@endpoint("GET")
+def receipt(request: HttpRequest, event_id: UUID) -> HttpResponseBase:
+    """The log's signed promise for one entry; sites other than the entry's own see none."""
+    site = authenticate(request, read_body(request))
+    event = AuditEvent.objects.filter(event_id=event_id, site=site.name).first()
+    if event is None:
+        return problem(404, "not_found", _("There is no such entry of this site."))
+    return _receipt_answer(event, status=200)
+
+
+def _receipt_answer(event: AuditEvent, status: int) -> HttpResponseBase:
+    """The signed note. When the signer is away what was written stays written: asked again, it is given."""
+    try:
+        signed = receipts.receipt_of(event)
+    except SignerError:
+        detail = _("The entry is written, but the log's signer does not answer. Ask for the receipt again.")
+        return problem(503, "no_receipt", detail)
+    return HttpResponse(str(signed), status=status, content_type="text/plain; charset=utf-8")
+
+
+def _number(request: HttpRequest, name: str, default: int | None = None) -> int:
+    text = request.GET.get(name, "" if default is None else str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) >= MAX_SIZE:
+        raise BodyError(422, "invalid", _("%(name)s is a whole number.") % {"name": name})
+    return int(text)

@@ -1,0 +1,49 @@
+"""Both doors: a request waits for the database no longer than allowed; an outage is a 503 that says so."""
+
+from collections.abc import Callable
+
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from platform_web.audit import deadlines, outages, services
+
+
+class FailClosed:
+    """The first of the middleware, so that sessions and sign-in are bounded too."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with deadlines.one_request():
+            return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_view: object) -> HttpResponse | None:
+        """What wants to do something is refused here already when no entry could be written."""
+        if request.method in outages.SAFE:
+            return None
+        try:
+            outages.require_sink()
+        except (OperationalError, InterfaceError) as error:
+            return outages.refusal_page(request, error)
+        return None
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """An outage is a 503. What a signed-in person may not do is an entry before it is a 403."""
+        if isinstance(error, PermissionDenied):
+            try:
+                _record_denial(request)
+            except (OperationalError, InterfaceError) as outage:
+                return outages.refusal_page(request, outage)
+        return outages.refusal_page(request, error) if outages.is_outage(error) else None
+
+
+@transaction.atomic
+def _record_denial(request: HttpRequest) -> None:
+    if request.user.is_authenticated:
+        name = outages.url_name(request)
+        services.record(act="request.denied", actor=request.user, out="deny", data={"url": name})

@@ -1,0 +1,92 @@
+"""When the log cannot be written nothing is done, and the person is told so in one page within a second."""
+
+import logging
+import sys
+
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+from django.views import defaults
+
+from platform_web.audit import spool
+from platform_web.audit.errors import CommitUnknownError
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+log = logging.getLogger(__name__)
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether the database did not answer, refused for want of room, or could not be waited for."""
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+def note_refusal(request: HttpRequest, error: BaseException) -> None:
+    """Say it in the process's log and, for an act, keep an entry in the spool until the database is back."""
+    name = url_name(request)
+    log.warning(
+        "refused %s %s: the database does not answer (%s)", request.method, name, type(error).__name__
+    )
+    if request.method not in SAFE:
+        is_known = not isinstance(error, CommitUnknownError)
+        spool.keep(
+            act="request.refused", out="error", data={"url": name, "done": "no" if is_known else "unknown"}
+        )
+
+
+def url_name(request: HttpRequest) -> str:
+    """The name of the URL; never its path: that of a kit is a secret."""
+    match = request.resolver_match
+    return (match.view_name if match else None) or "unknown"
+
+
+def sentences(error: BaseException) -> tuple[str, str]:
+    """What happened, and what to do next."""
+    if isinstance(error, CommitUnknownError):
+        return (
+            _("The connection broke at the last moment. It is not known whether this was done."),
+            _("Look whether it was done before you repeat it; if it was, the audit log has its entry."),
+        )
+    return (
+        _("The portal cannot write its audit log now, so it refused. Nothing was done."),
+        _("Try again in a minute. If it happens again, tell the administrator the time on your clock."),
+    )
+
+
+def refusal_page(request: HttpRequest, error: BaseException) -> HttpResponse:
+    """503 as a page, or as problem+json for scripts and agents. Touches neither session nor database."""
+    note_refusal(request, error)
+    happened, advice = sentences(error)
+    headers = {"Retry-After": "60", "Cache-Control": "no-store"}
+    if "text/html" in request.headers.get("Accept", ""):
+        page = render_to_string("503.html", {"happened": happened, "advice": advice})
+        return HttpResponse(page, status=503, headers=headers)
+    problem: dict[str, object] = {
+        "type": "about:blank",
+        "title": "Not available",
+        "status": 503,
+        "code": "busy",
+    }
+    problem["detail"] = f"{happened} {advice}"
+    return JsonResponse(problem, status=503, headers=headers, content_type="application/problem+json")
+
+
+@transaction.atomic
+def require_sink() -> None:
+    """Make sure that an entry could be written now, before costly work is done for an act that needs one.
+
+    Hashing a password takes half a second; with the wait for a held table behind it the refusal came after
+    two. SQLite's transaction begins with the write lock, PostgreSQL is asked for the lock of an INSERT.
+    Raises OperationalError.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE audit_event IN ROW EXCLUSIVE MODE")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500, also called for what its middleware raises (the session's row, for one)."""
+    error = sys.exc_info()[1]
+    if error is not None and is_outage(error):
+        return refusal_page(request, error)
+    return defaults.server_error(request)

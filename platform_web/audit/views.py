@@ -63,7 +63,7 @@ def _rows(events: list[AuditEvent]) -> list[dict[str, Any]]:
     """With place in the tree, and the user names of this page; the log itself holds numbers only."""
     keys = {event.actor.removeprefix("user:") for event in events if event.actor.startswith("user:")}
     people = {f"user:{person.pk}": person.get_username() for person in User.objects.filter(pk__in=keys)}
-    places = dict(AuditSeq.objects.filter(event__in=events).values_list("event_id", "idx"))
+    places = {place.event_id: place.idx for place in AuditSeq.objects.filter(event__in=events)}
     return [
         {
             "event": event,

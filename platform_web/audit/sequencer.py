@@ -113,9 +113,11 @@ class Sequencer:
         try:
             envelope = read_envelope(entry.leaf)
         except CanonicalError as error:
-            return self._leave_out(entry, str(error))
+            self._leave_out(entry, str(error))
+            return None
         if envelope.id != entry.event_id:
-            return self._leave_out(entry, "The id in the entry is not that of its row.")
+            self._leave_out(entry, "The id in the entry is not that of its row.")
+            return None
         return envelope.year
 
     def _leave_out(self, entry: storage.Waiting, reason: str) -> None:

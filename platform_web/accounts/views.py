@@ -57,10 +57,10 @@ class SignIn(LoginView):
 class SignOut(LogoutView):
     """Django's own, with an entry when there was somebody to sign out."""
 
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         with transaction.atomic():
             if request.user.is_authenticated:
-                services.record_sign_out(user=cast("User", request.user))
+                services.record_sign_out(user=request.user)
             return super().post(request, *args, **kwargs)
 
 

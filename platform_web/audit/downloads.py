@@ -36,7 +36,7 @@ def bundle(request: HttpRequest) -> HttpResponse:
         )
     try:
         with deadlines.patience(EXPORT_S):
-            text = exports.bundle_of(selection, year)
+            text, _count = exports.bundle_of(selection, year)
     except UnfitError as error:
         messages.error(request, str(error))
         return redirect("audit")

@@ -35,8 +35,8 @@ class Selection:
         return AuditEvent.objects.filter(**wanted, **bounds).order_by("-number")
 
 
-def bundle_of(selection: Selection, year: int) -> str:
-    """The bundle of these entries in this year's tree.
+def bundle_of(selection: Selection, year: int) -> tuple[str, int]:
+    """The bundle of these entries in this year's tree, and how many they are.
 
     It ends in the newest head that the sites' quorum co-signed when that holds them all, else in the newest
     signed one. Raises UnfitError when nothing is signed yet or too much is asked for.
@@ -57,7 +57,7 @@ def bundle_of(selection: Selection, year: int) -> str:
         raise UnfitError(
             _("No signed entry fits. Widen the selection, or wait a minute for the newest ones.")
         )
-    return _bundle(indices, _best_head(head, indices[-1]))
+    return _bundle(indices, _best_head(head, indices[-1])), len(indices)
 
 
 def bundle_of_site(*, site: str, start: int, end: int) -> str | None:

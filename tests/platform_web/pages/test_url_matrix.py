@@ -116,16 +116,13 @@ def waiting(rows, people):
     )
 
 
-@pytest.fixture
-def paths(rows, people, waiting):
-    """The address of what belongs to site A, for every name."""
-    model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
-    run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
-    entry = AuditEvent.objects.first().event_id
-    asked = AuditRedaction.objects.create(
-        event_id=entry, basis="misplaced", requested_by=people["data_scientist"]
-    )
+def log_paths(entry, asking):
+    """The addresses of the log and of one of its entries, whose body somebody asked to erase."""
+    asked = AuditRedaction.objects.create(event_id=entry, basis="misplaced", requested_by=asking)
     return {
+        "audit": "/audit/",
+        "verify_audit": "/audit/verify/",
+        "audit_entry": f"/audit/{entry}/",
         "audit_entry_file": f"/audit/{entry}/entry.json",
         "audit_proof": f"/audit/{entry}/proof.txt",
         "audit_policy": "/audit/policy.txt",
@@ -134,6 +131,16 @@ def paths(rows, people, waiting):
         "verify_entry": f"/audit/{entry}/verify/",
         "request_redaction": f"/audit/{entry}/redaction/",
         "close_redaction": f"/redactions/{asked.pk}/",
+    }
+
+
+@pytest.fixture
+def paths(rows, people, waiting):
+    """The address of what belongs to site A, for every name."""
+    model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
+    run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
+    entry = AuditEvent.objects.first().event_id
+    return log_paths(entry, people["data_scientist"]) | {
         "home": "/",
         "people": "/people/",
         "add_person": "/people/add/",
@@ -164,9 +171,6 @@ def paths(rows, people, waiting):
         "withdraw": f"/promotions/{promotion.pk}/withdraw/",
         "clinic": "/clinic/",
         "ticket": "/clinic/ticket/",
-        "audit": "/audit/",
-        "verify_audit": "/audit/verify/",
-        "audit_entry": f"/audit/{entry}/",
     }
 
 

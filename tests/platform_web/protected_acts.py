@@ -1,7 +1,7 @@
 """Every door of the portal behind which something is done, each with one request that is allowed to do it.
 
-``protected_world.build()`` makes its world without pytest, so that the proof that the log fails closed uses the
-same list. A request is made when it is sent: nonces and one-time forms are fresh.
+``protected_world.build()`` makes its world without pytest, so that the proof of failing closed uses the same
+list. A request is made when it is sent: nonces and one-time forms are fresh.
 """
 
 import json

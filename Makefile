@@ -22,8 +22,8 @@ help: ## list the targets
 	@start=$$(date +%s); test -x $(PY) || python3 -m venv .venv; \
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]' && echo $$(( $$(date +%s) - start )) > $@
 
-demo: .venv/installed ## the main job on this machine, then stay up (STUDY=cytology|heart|histology|dermoscopy|hotline)
-	@$(PY) -m infra.demo up --study $(STUDY)
+demo: .venv/installed ## the main job on this machine, then stay up (STUDY=cytology|heart|histology|dermoscopy|hotline, HAND=riverside)
+	@$(PY) -m infra.demo up --study $(STUDY) $(if $(HAND),--by-hand $(HAND))
 
 demo-check: .venv/installed ## the same headless, asserts, stops all, writes var/demo/report.json
 	@$(PY) -m infra.demo check --study $(STUDY)

@@ -1,9 +1,12 @@
 """The registry of audit acts: what may stand in ``data`` of each, so that nothing personal slips in.
 
-Acts are named ``thing.past-tense``; names end up in a log that is never erased.
+Acts are named ``thing.past-tense``; names end up in a log that is never erased. What a person typed freely
+belongs into an entry's body, which can be erased, not into ``data``.
 """
 
 import re
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from compliance.canonical import CanonicalError
 
@@ -17,8 +20,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "person.signed_out": frozenset(),
     "person.sign_in_refused": frozenset({"subject"}),
     "site.invited": frozenset({"title", "organisation", "zone", "expires"}),
-    "site.suspended": frozenset({"reason"}),
-    "site.resumed": frozenset({"reason"}),
+    "site.suspended": frozenset(),
+    "site.resumed": frozenset(),
     "site.twin_seen": frozenset(),
     "kit.issued": frozenset({"expires"}),
     "kit.fetched": frozenset(),
@@ -28,8 +31,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "certificate.issued": frozenset({"not_after"}),
     "certificate.renewed": frozenset({"not_after", "renewal_of"}),
     "certificate.replaced": frozenset(),
-    "certificate.revoked": frozenset({"reason", "requested_by"}),
-    "revocation.requested": frozenset({"reason"}),
+    "certificate.revoked": frozenset({"requested_by"}),
+    "revocation.requested": frozenset(),
     "revocation.withdrawn": frozenset(),
     "dataset.reported": frozenset({"rows", "datasets"}),
     "dataset.withdrawn": frozenset({"datasets"}),
@@ -40,12 +43,37 @@ EVENTS: dict[str, frozenset[str]] = {
     "site.anchored": frozenset({"size", "note"}),
     "site.anchor_refused": frozenset({"size", "note", "anchored"}),
     "log.contradicted": frozenset({"kind", "size"}),
-    "log.exported": frozenset({"rows", "act", "site", "job"}),
+    "log.exported": frozenset({"act", "site", "job"}),
+    "log.redacted": frozenset({"basis", "requested_by"}),
+    "log.redaction_asked": frozenset({"basis"}),
+    "log.redaction_withdrawn": frozenset(),
     "log.read": frozenset({"rows"}),
     "log.alarm": frozenset({"reason", "said"}),
     "log.shard_opened": frozenset({"origin", "size", "root"}),
     "log.verified": frozenset({"entries", "verified"}),
 }
+
+
+Class = Literal["operation", "processing", "clinical"]
+FLOORS: Final[dict[Class, timedelta]] = {  # before this much time an entry and its body stay
+    "operation": timedelta(days=180),  # China's CSL and the EU AI Act, article 26 (6): six months of logs
+    "processing": timedelta(days=3 * 366),  # PIPL, article 56: three years of records of processing
+    "clinical": timedelta(days=6 * 366),  # HIPAA 164.316 (b) (2): six years of documentation
+}
+CLASSES: Final[dict[str, Class]] = {  # by the first word of an act; what is not named here is "processing"
+    **dict.fromkeys(("request", "person", "witness"), "operation"),
+    **dict.fromkeys(("model", "ticket", "policy", "log"), "clinical"),
+}
+
+
+def retention_class(act: str) -> Class:
+    """How long an act's entry is kept at least, as a class of ``FLOORS``."""
+    return CLASSES.get(act.partition(".")[0], "processing")
+
+
+def kept_until(act: str, ts: datetime) -> datetime:
+    """The moment before which the entry of ``ts`` and its body must not be removed for age."""
+    return ts + FLOORS[retention_class(act)]
 
 
 def register(act: str, keys: frozenset[str] = frozenset()) -> None:

@@ -365,7 +365,7 @@ def report(verdict: str, facts: dict[str, Any], language: int) -> Iterator[str]:
     size, count, missing = facts["size"], facts["entries"], ", ".join(facts["missing"])
     rows = facts["origin"], f"{facts['root']} ({size})", f"{count} ({shown})", size - count, signed, missing
     for place, label in enumerate(TEXTS["rows"][language].split("|")):
-        yield f"    {label}: {rows[place] or '-'}"
+        yield f"    {label}: {'-' if rows[place] == '' else rows[place]}"
     yield TEXTS["limits"][language]
 
 

@@ -53,6 +53,10 @@ class NotApprovedError(FLJobError):
     """A site has not approved what a job would run, or not any more. The sentence may leave the site."""
 
 
+class SiteLogError(FLJobError):
+    """The site's own log could not be written, so what it would have said did not happen."""
+
+
 class DeviceError(FLJobError):
     """The device that a site's operator chose is not there, or too small."""
 

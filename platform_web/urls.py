@@ -7,6 +7,7 @@ from django.views.i18n import set_language
 from platform_web.accounts import views as accounts
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import role_required
+from platform_web.audit import downloads
 from platform_web.audit import views as audit
 from platform_web.clinic import views as clinic
 from platform_web.federation import standing_views as standing
@@ -60,8 +61,18 @@ urlpatterns = [
     path("clinic/ticket/", clinic.ticket, name="ticket"),
     path("audit/", may_audit(audit.entries), name="audit"),
     path("audit/verify/", may_audit(audit.verify), name="verify_audit"),
+    path("audit/bundle/", may_audit(downloads.bundle), name="audit_bundle"),
+    path("audit/policy.txt", may_audit(downloads.policy), name="audit_policy"),
+    path("audit/verifiers/<str:name>", may_audit(downloads.verifier), name="audit_verifier"),
     path("audit/<uuid:event_id>/", may_audit(audit.entry), name="audit_entry"),
+    path("audit/<uuid:event_id>/entry.json", may_audit(downloads.entry_file), name="audit_entry_file"),
+    path("audit/<uuid:event_id>/proof.txt", may_audit(downloads.proof), name="audit_proof"),
+    path("audit/<uuid:event_id>/verify/", may_audit(audit.verify_entry), name="verify_entry"),
+    path("audit/<uuid:event_id>/redaction/", may_audit(audit.request_redaction), name="request_redaction"),
+    path("redactions/<int:pk>/", may_audit(audit.close_redaction), name="close_redaction"),
     path("admin/login/", pages.admin_login, name="admin_login"),
+    path("admin/password_change/", admin.site.admin_view(accounts.change_password), name="change_password"),
+    path("admin/logout/", accounts.SignOut.as_view(), name="admin_logout"),
     path("admin/", admin.site.urls),
 ]
 

@@ -117,6 +117,11 @@ class SiteHome:
         return self.state / "status.json"
 
     @property
+    def witness(self) -> Path:
+        """Key, memory and findings of this site as a witness of the portal's log."""
+        return self.state / "witness"
+
+    @property
     def suggested_peers_json(self) -> Path:
         """The keys of other sites as the portal named them at enrolment: nothing is trusted for them."""
         return self.state / "suggested_peers.json"

@@ -9,6 +9,7 @@ from compliance.policy import Policy
 from fl_jobs.approval import RunRequest, SiteDecision
 from fl_jobs.packaging.job import SPEC_FILE, client_config_bytes
 from fl_jobs.packaging.spec import RunSpec
+from site_kits.agent.fencing import Fence
 from site_kits.agent.requests import decide_by_policy, keep_request
 from site_kits.site_home import SiteHome
 
@@ -42,6 +43,8 @@ def approve(home: Path, spec: RunSpec, run_id: str = "", **more: object) -> str:
     request = make_request(spec, run_id, **more)
     keep_request(SiteHome(home), request)
     decide_by_policy(SiteHome(home), request)
+    if (home / "flare" / "local").is_dir():
+        Fence(SiteHome(home)).renew()
     return run_id
 
 

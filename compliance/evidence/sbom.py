@@ -1,6 +1,6 @@
 """A CycloneDX 1.6 bill of materials: every installed distribution, and the model with its card.
 
-Written by the schema: cyclonedx-python-lib has no model cards and brings five packages (docs/adr/0020).
+Written by the schema: cyclonedx-python-lib has no model cards and brings five packages (docs/adr/0022).
 """
 
 import hashlib

@@ -24,6 +24,7 @@ NAMES_KEPT: Final = 2000
 class EgressLine(BaseModel):
     """One result. ``number_bytes``: of its tensors or masked vector; the rest is message and description.
 
+    ``sha256``: of the masked vector's bytes, or of the tensors' in the order of their names, as they left.
     ``masked``: the numbers are under masks; ``tensors`` are then those that the vector sums up.
     """
 
@@ -38,6 +39,7 @@ class EgressLine(BaseModel):
     tensor_count: int
     masked: bool
     number_bytes: int
+    sha256: str = ""  # lines of former versions have none
     message_bytes: int
     text_bytes: int
 

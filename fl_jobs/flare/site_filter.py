@@ -1,5 +1,6 @@
 """The site's own gate: NVFlare runs it (privacy.json) on every result of every job before it leaves."""
 
+from hashlib import sha256
 from pathlib import Path
 
 from nvflare.apis.filter import Filter
@@ -8,11 +9,11 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 
 from compliance.policy import within
-from fl_jobs.approval import Admission, admit
+from fl_jobs.approval import Admission, admit, site_log
 from fl_jobs.approval.egress import NAMES_KEPT, EgressLine, append_line
 from fl_jobs.approval.records import now
 from fl_jobs.approval.refusals import note_refusal
-from fl_jobs.errors import NotApprovedError, SharedStateError, SiteHomeError
+from fl_jobs.errors import NotApprovedError, SharedStateError, SiteHomeError, SiteLogError
 from fl_jobs.flare import wire
 from fl_jobs.flare.footprint import payload_bytes
 from fl_jobs.flare.outgoing import check_masked, check_message, check_outgoing
@@ -45,7 +46,26 @@ class SharedTensorFilter(Filter):
             return wire.refusal(str(error))
         passed, line = checked(shareable, str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), admission, job_id)
         append_line(home, line)
+        try:
+            _log(home, line)
+        except SiteLogError as error:
+            note_refusal(home, job_id=job_id, run_id=admission.run_id, sentence=str(error))
+            return wire.refusal(str(error))
         return passed
+
+
+def _log(home: Path, line: EgressLine) -> None:
+    site_log.record(
+        home,
+        "update.sent",
+        run=line.run_id,
+        rnd=line.round,
+        obj=line.job,
+        task=line.task,
+        sha256=line.sha256,
+        number_bytes=line.number_bytes,
+        masked=line.masked,
+    )
 
 
 def checked(
@@ -74,7 +94,7 @@ def checked(
             names, number_bytes = sorted(tensors), payload_bytes(tensors)
     if not within(number_bytes, admission.policy.output.max_answer_bytes):
         raise SharedStateError("The result holds more bytes than this site's policy lets out at once.")
-    line = EgressLine(
+    return passed, EgressLine(
         at=now(),
         run_id=admission.run_id,
         job=job_id,
@@ -84,10 +104,21 @@ def checked(
         tensor_count=len(names),
         masked=spec.policy.secure_aggregation,
         number_bytes=number_bytes,
+        sha256=_digest(passed),
         message_bytes=len(passed.get(wire.FLSA_KEY, b"")),
         text_bytes=len(str(passed.get(wire.TEXT_KEY, "")).encode()),
     )
-    return passed, line
+
+
+def _digest(passed: Shareable) -> str:
+    """SHA-256 of the masked vector, or of the tensors in the order of their names."""
+    numbers = sha256()
+    if wire.VECTOR_KEY in passed:
+        numbers.update(passed[wire.VECTOR_KEY].tobytes())
+    tensors = passed.get(wire.TENSORS_KEY, {})
+    for name in sorted(tensors):
+        numbers.update(tensors[name].tobytes())
+    return numbers.hexdigest()
 
 
 def _summed(spec: RunSpec, task: str) -> list[str]:

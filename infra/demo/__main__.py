@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from infra.demo.datasets import STUDIES, DemoStudy
+from infra.demo.datasets import STUDIES, DemoSite, DemoStudy
 from infra.demo.journey import Journey, username
 from infra.demo.machine import REPOSITORY, Machine, MachineError
 from infra.demo.person import RefusedError
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("command", choices=("up", "check"))
     parser.add_argument("--study", choices=tuple(STUDIES), default="cytology")
     parser.add_argument("--algorithm", help="default: the one the study suggests")
+    parser.add_argument("--by-hand", metavar="SITE", help="approves in its own console; check: the last site")
     parser.add_argument("--folder", type=Path, help="where the demo lives; default var/demo/<study>")
     options = parser.parse_args()
     study = STUDIES[options.study]()
@@ -49,10 +50,11 @@ def _go(options: argparse.Namespace, study: DemoStudy, folder: Path) -> int:
     started = time.monotonic()
     data_home = os.environ.get("CONSILIUM_DATA")
     journey = Journey(machine, study, Path(data_home) if data_home else None, say=_say)
+    journey.by_hand = _by_hand(options, study)
     report: dict[str, Any] = {"ok": False, "study": study.slug, "algorithm": options.algorithm}
     report["seconds"] = {"install": _install_seconds()}
     try:
-        _walk(journey, options.algorithm, report, started)
+        _walk(journey, options, report, started)
         if options.command == "up":
             _welcome(journey, report)
             signal.pause()
@@ -66,7 +68,18 @@ def _go(options: argparse.Namespace, study: DemoStudy, folder: Path) -> int:
     return 0 if report["ok"] else 1
 
 
-def _walk(journey: Journey, algorithm: str, report: dict[str, Any], started: float) -> None:
+def _by_hand(options: argparse.Namespace, study: DemoStudy) -> DemoSite | None:
+    """The site that approves in its console. Nobody in the demo for people, unless one was named."""
+    if not options.by_hand:
+        return study.sites[-1] if options.command == "check" else None
+    named = next((site for site in study.sites if site.name == options.by_hand), None)
+    if named is None:
+        names = ", ".join(site.name for site in study.sites)
+        raise MachineError(f"No site of this study is called {options.by_hand!r}. Choose one of: {names}.")
+    return named
+
+
+def _walk(journey: Journey, options: argparse.Namespace, report: dict[str, Any], started: float) -> None:
     machine, study = journey.machine, journey.study
     _say("setting up keys and tables")
     machine.set_up()
@@ -82,7 +95,9 @@ def _walk(journey: Journey, algorithm: str, report: dict[str, Any], started: flo
         report.update(json.loads(finished.read_text(encoding="utf-8")), ok=True)
         return
     began = time.monotonic()
-    journey.open_study_and_run(algorithm)
+    journey.open_study_and_run(options.algorithm)
+    if journey.by_hand is not None:
+        report["by_hand"] = _approved_by_hand(journey, journey.by_hand, is_check=options.command == "check")
     journey.follow_run()
     served = journey.promote()
     _say("models promoted; a clinician asks the model of the own institution")
@@ -99,6 +114,17 @@ def _walk(journey: Journey, algorithm: str, report: dict[str, Any], started: flo
     kept = ("sites", "rounds", "prediction", "audit", "run")
     if report["ok"]:
         finished.write_text(json.dumps({name: report[name] for name in kept}), encoding="utf-8")
+
+
+def _approved_by_hand(journey: Journey, site: DemoSite, *, is_check: bool) -> dict[str, Any]:
+    """In ``check`` the operator is played over HTTP at the console; otherwise a person does it."""
+    journey.wait_for_question(site)
+    if not is_check:
+        journey.wait_for_hand(site)
+        return {"site": site.name}
+    listed = journey.approve_by_hand(site)
+    _say(f"{site.title} approved in its own console, {listed} tensors listed")
+    return {"site": site.name, "tensors_listed": listed}
 
 
 def _site_row(journey: Journey, name: str, arm: str) -> dict[str, Any]:
@@ -127,6 +153,7 @@ def _is_whole(report: dict[str, Any], answers: dict[str, Any]) -> bool:
         and all(answers[row["name"]]["arm"] == row["served"] for row in report["sites"])
         and all(row[arm] for row in report["sites"] for arm in ("local", "global", "personal"))
         and audit["entries"] == audit["verified"] > 0
+        and report.get("by_hand", {}).get("tensors_listed", 1) > 0
     )
 
 

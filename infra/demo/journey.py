@@ -14,22 +14,29 @@ import httpx
 
 from infra.demo.datasets import DemoSite, DemoStudy, write_dataset
 from infra.demo.machine import Machine, MachineError
+from infra.demo.operator import Operator
 from infra.demo.person import Person, RefusedError
 
 USERNAMES = {"administrator": "ann", "data_scientist": "dana", "auditor": "otto"}
 ONLINE_LIMIT_S, ONLINE_LIMIT_PER_SITE_S = 120, 40
 RUN_LIMIT_S = 900  # six sites and ten labels on two cores
+HAND_LIMIT_S = 3600  # a person reads what would leave
+POLICY = '[approval]\nmode = "{mode}"\n'
 TEACHING_REASON = "Teaching study: shows the personalised model although no difference is proven"
 
 
 @dataclass
 class Journey:
-    """Everything the demo has done so far; ``say`` prints one plain sentence."""
+    """Everything the demo has done so far; ``say`` prints one plain sentence.
+
+    ``by_hand``: the site whose operator approves each run in the site's console; the others have a rule.
+    """
 
     machine: Machine
     study: DemoStudy
     data_home: Path | None
     say: Callable[[str], None]
+    by_hand: DemoSite | None = None
     run_id: str = ""
     run: dict[str, Any] = field(default_factory=dict)
 
@@ -59,6 +66,11 @@ class Journey:
                 data = home / "data" / self.study.dataset
                 if not data.exists():
                     write_dataset(self.study, site, data, data_home=self.data_home)
+            policy = home / "policy.toml"
+            if site == self.by_hand or not policy.exists():
+                # "standing" is for who trusts this federation's studies: no click for each run
+                mode = "ask" if site == self.by_hand else "standing"
+                policy.write_text(POLICY.format(mode=mode), encoding="utf-8")
             self.machine.start_site(home, **invitation)
 
     def invite(self, ann: Person, site: DemoSite, *, again: bool) -> dict[str, str]:
@@ -95,8 +107,6 @@ class Journey:
         with zipfile.ZipFile(io.BytesIO(answer.content)) as kit:
             kit.extractall(home)
         (home / "start.sh").chmod(0o755)
-        # as an operator would who trusts this federation's studies: no click for each run
-        (home / "policy.toml").write_text('[approval]\nmode = "standing"\n', encoding="utf-8")
 
     def wait_online(self, names: list[str]) -> None:
         """Wait until the sites are green: registered with NVFlare and heard from."""
@@ -146,6 +156,40 @@ class Journey:
         self.run_id = str(answer.url).rstrip("/").rsplit("/", 1)[-1]
         self.say(f"run submitted: {self.machine.origin}/runs/{self.run_id}/")
 
+    def wait_for_question(self, site: DemoSite) -> None:
+        """Wait until the run waits for this site alone: the others have approved by their rule."""
+        dana, waits = self.person("data_scientist"), list[str]()
+        for _ in self._patience(
+            RUN_LIMIT_S, lambda: f"the run to wait for {site.name} alone, not for {waits}"
+        ):
+            self.run = dana.json(f"/runs/{self.run_id}/data.json")
+            waits[:] = [name for name, state in self.run["approvals"].items() if state == "WAITING"]
+            if waits == [site.name]:
+                return
+            self._raise_if_over()
+
+    def approve_by_hand(self, site: DemoSite) -> int:
+        """Operator: sign in to the console, read, approve; how many tensors the page listed."""
+        operator = Operator(*self.machine.console(self.machine.sites_home / site.name))
+        for _ in self._patience(60, f"the request to reach {site.name}"):
+            if operator.is_asked(self.run_id):
+                break
+        listed = operator.tensors(self.run_id)
+        operator.approve(self.run_id, username("site_operator", site))
+        return listed
+
+    def wait_for_hand(self, site: DemoSite) -> None:
+        """Tell the person at this terminal where to approve, and wait for it."""
+        address, passphrase = self.machine.console(self.machine.sites_home / site.name)
+        self.say(f"the run waits for {site.title}: open {address}runs/ and approve it")
+        self.say(f"passphrase of that console: {passphrase}")
+        dana = self.person("data_scientist")
+        for _ in self._patience(HAND_LIMIT_S, f"{site.title} to answer", pause_s=2):
+            self.run = dana.json(f"/runs/{self.run_id}/data.json")
+            self._raise_if_over()
+            if self.run["approvals"][site.name] != "WAITING":
+                return
+
     def follow_run(self) -> None:
         """Wait for the run to end; say each committed round. Raises MachineError when it failed."""
         dana, said = self.person("data_scientist"), 0
@@ -156,8 +200,11 @@ class Journey:
                 said += 1
             if self.run["state"] == "COMPLETED":
                 return
-            if self.run["state"] in {"FAILED", "STOPPED"}:
-                raise MachineError(f"The run ended as {self.run['state']}: {self.run['error']}")
+            self._raise_if_over()
+
+    def _raise_if_over(self) -> None:
+        if self.run["state"] in {"FAILED", "STOPPED"}:
+            raise MachineError(f"The run ended as {self.run['state']}: {self.run['error']}")
 
     def promote(self) -> dict[str, str]:
         """Administrator: promote at each site the personalised model; name the arm now serving there."""
@@ -184,7 +231,8 @@ class Journey:
         for _ in self._patience(60, f"{site.name} to serve the promoted model"):
             ticket = cleo.submit("/clinic/ticket/", {"promotion": promotion}, form_page="/clinic/").json()
             headers = {"Authorization": f"Ticket {ticket['ticket']}", "Origin": self.machine.origin}
-            answer = httpx.post(f"{ticket['url']}/v1/predict", headers=headers, timeout=30, **request)
+            with suppress(httpx.TimeoutException):  # the first answer, on a busy machine
+                answer = httpx.post(f"{ticket['url']}/v1/predict", headers=headers, timeout=30, **request)
             if answer.status_code == 200:
                 break
             if answer.status_code not in {404, 409, 503}:

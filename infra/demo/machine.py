@@ -96,16 +96,37 @@ class Machine:
         Before the first start its data are shared, as an operator does who has looked at them. A site that is
         not enrolled yet needs the link and the PIN of its invitation.
         """
-        environment = {**_clean_environment(), "HOME": str(home), "CONSILIUM_PYTHON": sys.executable}
+        environment = _site_environment(home)
         if not any(home.glob("registered/*.json")):
-            done = subprocess.run(
-                ["./start.sh", "register"], cwd=home, env=environment, capture_output=True, text=True
-            )
-            if done.returncode:
-                raise MachineError(f"The data of {home.name} were not shared: {done.stderr or done.stdout}")
+            self._at_site(home, "register")
         if link:
             environment["CONSILIUM_PIN"] = pin
         self._start(f"site {home.name}", ["./start.sh", *filter(None, [link])], home, environment)
+
+    def console(self, home: Path) -> tuple[str, str]:
+        """Address of the console of a site that was started, and a new passphrase for it."""
+        deadline = time.monotonic() + 60
+        address = ""
+        while not address and time.monotonic() < deadline:
+            self.check_alive()
+            with suppress(OSError, ValueError):  # the agent has not written it yet
+                status = json.loads((home / "state" / "status.json").read_text(encoding="utf-8"))
+                address = str(status.get("console_url") or "")
+            time.sleep(0.2)
+        if not address:
+            raise MachineError(f"{home.name} does not say where its console is; see {home / 'logs'}.")
+        return address, self._at_site(home, "console-password").split()[-1]
+
+    def _at_site(self, home: Path, command: str) -> str:
+        """What ``./start.sh COMMAND`` prints. Raises MachineError when it does not end well."""
+        done = subprocess.run(
+            ["./start.sh", command], cwd=home, env=_site_environment(home), capture_output=True, text=True
+        )
+        if done.returncode:
+            raise MachineError(
+                f"{home.name}: start.sh {command} did not end well: {done.stderr or done.stdout}"
+            )
+        return done.stdout
 
     def check_alive(self) -> None:
         """Raise MachineError with the last lines of the log when a process of ours has ended."""
@@ -232,6 +253,10 @@ class Machine:
 def _clean_environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "HOME") if name in os.environ}
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _site_environment(home: Path) -> dict[str, str]:
+    return {**_clean_environment(), "HOME": str(home), "CONSILIUM_PYTHON": sys.executable}
 
 
 def _free_ports(count: int) -> list[int]:

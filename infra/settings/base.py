@@ -124,6 +124,7 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = False  # its pages and actions change rows without an entry
 AXES_LOCKOUT_TEMPLATE = "accounts/locked.html"
 _HTTPS = CONSILIUM_WEB_ORIGIN.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [CONSILIUM_WEB_ORIGIN]

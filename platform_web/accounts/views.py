@@ -1,9 +1,10 @@
 """Signing in and out, and the page of people."""
 
+from http import HTTPStatus
 from typing import Any, cast
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
@@ -56,11 +57,20 @@ class SignIn(LoginView):
 class SignOut(LogoutView):
     """Django's own, with an entry when there was somebody to sign out."""
 
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         with transaction.atomic():
             if request.user.is_authenticated:
-                services.record_sign_out(user=cast("User", request.user))
+                services.record_sign_out(user=request.user)
             return super().post(request, *args, **kwargs)
+
+
+def change_password(request: HttpRequest) -> HttpResponseBase:
+    """The admin's own page; the new password counts with its entry, or not at all."""
+    with transaction.atomic():
+        answer = admin.site.password_change(request)
+        if answer.status_code == HTTPStatus.FOUND:
+            services.record_password_changed(user=cast("User", request.user))
+    return answer
 
 
 @require_GET

@@ -18,6 +18,7 @@ from platform_web.api.problems import problem
 from platform_web.federation import authority, places, selectors, services
 from platform_web.federation.heartbeat import Heartbeat
 from platform_web.federation.models import Site
+from platform_web.registry import services as registry
 from platform_web.training import requests
 from platform_web.training import services as training
 from site_kits.decisions import MAX_STATEMENT_BYTES, verify_decision
@@ -130,4 +131,5 @@ def artifact(request: HttpRequest, digest: str) -> HttpResponseBase:
     path = places.artifact(digest) if SHA256.fullmatch(digest) else None
     if path is None or not import_string(settings.ARTIFACT_POLICY)(site, digest) or not path.is_file():
         return problem(404, "not_found", _("There is no such model file for this site."))
+    registry.record_delivery(site=site, digest=digest)
     return FileResponse(path.open("rb"), content_type="application/octet-stream")

@@ -15,8 +15,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 from pydantic import BaseModel, ValidationError
 
-from platform_web.api.problems import outage, problem
+from platform_web.api.problems import problem
 from platform_web.audit.errors import UnfitError
+from platform_web.audit.outages import refusal_page
 from platform_web.federation import selectors, services
 from platform_web.federation.errors import (
     EnrolmentTokenError,
@@ -72,7 +73,7 @@ def endpoint(method: str) -> Callable[[View], View]:
             except (BodyError, PortalError, SignatureError, CertificateRequestError, MasterKeyError) as error:
                 return _problem_of(error)
             except (OperationalError, InterfaceError) as error:
-                return outage(request, error)
+                return refusal_page(request, error)
 
         return guarded
 

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from compliance import merkle
 from compliance.evidence_file import MAX_TEXT_BYTES
 from compliance.note import MAX_SIZE, encode_base64
 from compliance.signer.core import SignerError
@@ -53,18 +54,26 @@ class AnchorBody(_Body):
 
 @endpoint("GET")
 def checkpoint(request: HttpRequest) -> HttpResponseBase:
-    """The newest head with every cosignature so far, and the proof that it goes on from ``old`` entries."""
+    """The head to co-sign with every cosignature so far, and that it goes on from ``old`` entries.
+
+    ``growth`` is the range proof of the empty range at ``old``: it convicts a log that was rewritten, which
+    RFC 6962's proof cannot, since that leaves out what the site has signed already.
+    """
     authenticate(request, read_body(request))
     old = _number(request, "old", default=0)
-    head = selectors.latest_head()
+    head = selectors.head_to_witness(old)
     if head is None:
-        return problem(404, "no_checkpoint", _("The log has no signed checkpoint yet. Ask again in a minute."))
-    grown = 0 < old < head.size
+        return problem(
+            404, "no_checkpoint", _("The log has no signed checkpoint yet. Ask again in a minute.")
+        )
+    consistency, growth = [], []
+    if 0 < old < head.size:  # of a log that is smaller than ``old`` there is none: the witness sees it itself
+        consistency = selectors.consistency(head.shard, old, head.size)
+        growth = merkle.range_proof(selectors.subtree(head.shard, head.size), old, old, head.size)
     answer = {
         "checkpoint": str(selectors.checkpoint_note(head)),
-        "consistency": [encode_base64(one) for one in selectors.consistency(head.shard, old, head.size)]
-        if grown
-        else [],  # of a log that is smaller than ``old`` there is none: the witness sees it itself
+        "consistency": [encode_base64(one) for one in consistency],
+        "growth": [encode_base64(one) for one in growth],
         "witnesses": str(selectors.witness_policy(head.shard)),
     }
     return JsonResponse(answer)
@@ -114,7 +123,9 @@ def entries(request: HttpRequest) -> HttpResponseBase:
     site = authenticate(request, read_body(request))
     start, end = _number(request, "start"), _number(request, "end")
     if not start < end <= start + exports.MOST_INDICES:
-        detail = _("Ask for start < end, at most %(most)d entries at a time.") % {"most": exports.MOST_INDICES}
+        detail = _("Ask for start < end, at most %(most)d entries at a time.") % {
+            "most": exports.MOST_INDICES
+        }
         raise BodyError(422, "invalid", detail)
     text = exports.bundle_of_site(site=site.name, start=start, end=end)
     if text is None:

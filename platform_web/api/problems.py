@@ -2,7 +2,7 @@
 
 import sys
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
 
 from platform_web.audit import outages
@@ -43,15 +43,9 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:  # no
     return problem(404, "not_found", _("There is nothing at this address. Agents use /agent/v1/."))
 
 
-def outage(request: HttpRequest, error: Exception) -> JsonResponse:
-    """The database did not answer: nothing was done, or it is not known whether something was."""
-    outages.note_refusal(request, error)
-    return problem(503, "busy", " ".join(outages.sentences(error)))
-
-
-def server_error(request: HttpRequest) -> JsonResponse:
+def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500."""
     error = sys.exc_info()[1]
     if isinstance(error, Exception) and outages.is_outage(error):
-        return outage(request, error)
+        return outages.refusal_page(request, error)
     return problem(500, "error", _("The portal made a mistake; its log says more. Try again later."))

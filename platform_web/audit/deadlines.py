@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-REQUEST_S = 0.85  # of the second; the rest is for the page that says so
-LEAST_S = 0.3  # a wait that begins late, behind slow work of our own, still gets this much
+REQUEST_S = 0.7  # of the second; the rest is for our own work and the page that says so
+LEAST_S = 0.25  # a wait that begins late, behind slow work of our own, still gets this much
 _wait_until: ContextVar[float | None] = ContextVar("wait_until", default=None)
 _least_s: ContextVar[float] = ContextVar("least_s", default=LEAST_S)
 

@@ -18,4 +18,8 @@ class UnwitnessedError(PortalError):
 
 
 class CommitUnknownError(OperationalError):
-    """The database went away between COMMIT and its answer: effect and entry are both there, or neither is."""
+    """The database went away between COMMIT and its answer: effect and entry are both there, or neither."""
+
+
+class RedactionError(PortalError):
+    """A body cannot be erased as asked; nothing was changed."""

@@ -1,4 +1,4 @@
-"""What leaves the log as files: bundles of a selection, the proof of one entry. No larger than a reader wants."""
+"""What leaves the log as files: bundles of a selection, the proof of one entry; of bounded size."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,13 +38,15 @@ class Selection:
 def bundle_of(selection: Selection, year: int) -> tuple[str, int]:
     """The bundle of these entries in this year's tree, and how many they are.
 
-    It ends in the newest head that the sites' quorum co-signed when that holds all of them, else in the newest
+    It ends in the newest head that the sites' quorum co-signed when that holds them all, else in the newest
     signed one. Raises UnfitError when nothing is signed yet or too much is asked for.
     """
     head = selectors.latest_head(year)
     if head is None:
         raise UnfitError(_("No entry of this year is signed yet. Try again in a minute."))
-    found = AuditSeq.objects.filter(shard=year, idx__lt=head.size, event__in=selection.events().values("number"))
+    found = AuditSeq.objects.filter(
+        shard=year, idx__lt=head.size, event__in=selection.events().values("number")
+    )
     indices = list(found.order_by("idx").values_list("idx", flat=True)[: MOST_ENTRIES + 1])
     if len(indices) > MOST_ENTRIES:
         raise UnfitError(
@@ -52,7 +54,9 @@ def bundle_of(selection: Selection, year: int) -> tuple[str, int]:
             % {"most": MOST_ENTRIES}
         )
     if not indices:
-        raise UnfitError(_("No signed entry fits. Widen the selection, or wait a minute for the newest ones."))
+        raise UnfitError(
+            _("No signed entry fits. Widen the selection, or wait a minute for the newest ones.")
+        )
     return _bundle(indices, _best_head(head, indices[-1])), len(indices)
 
 

@@ -1,4 +1,4 @@
-"""Both doors: a request waits for the database no longer than allowed, and an outage is a 503 that says so."""
+"""Both doors: a request waits for the database no longer than allowed; an outage is a 503 that says so."""
 
 from collections.abc import Callable
 
@@ -21,6 +21,16 @@ class FailClosed:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         with deadlines.one_request():
             return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_view: object) -> HttpResponse | None:
+        """What wants to do something is refused here already when no entry could be written."""
+        if request.method in outages.SAFE:
+            return None
+        try:
+            outages.require_sink()
+        except (OperationalError, InterfaceError) as error:
+            return outages.refusal_page(request, error)
+        return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """An outage is a 503. What a signed-in person may not do is an entry before it is a 403."""

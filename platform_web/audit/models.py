@@ -4,6 +4,7 @@
 year; heads are what the signer signed, cosignatures what sites witnessed. Only bodies can be deleted.
 """
 
+from django.conf import settings
 from django.db import models
 from django.db.models.functions import Length
 from django.db.models.lookups import LessThanOrEqual
@@ -179,3 +180,34 @@ class AuditEvidence(models.Model):
         db_table = "audit_evidence"
         verbose_name = _("evidence of a contradiction")
         verbose_name_plural = _("evidence of contradictions")
+
+
+class AuditRedaction(models.Model):
+    """That somebody wants a body erased, and who agreed. Not part of the log: what was done is an entry."""
+
+    class Basis(models.TextChoices):
+        MISPLACED = "misplaced", _("it should never have been written here")
+        ERASURE = "erasure", _("a person asked for it, and the time of keeping is over")
+        EXPIRED = "expired", _("the time of keeping is over")
+
+    event_id = models.UUIDField(_("entry"))
+    basis = models.CharField(_("basis"), max_length=16, choices=Basis)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
+    closed_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+", null=True)
+    confirmed_at = models.DateTimeField(_("confirmed at"), null=True)
+    withdrawn_at = models.DateTimeField(_("withdrawn at"), null=True)
+
+    class Meta:
+        verbose_name = _("request for erasure")
+        verbose_name_plural = _("requests for erasure")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["event_id"],
+                condition=models.Q(confirmed_at=None, withdrawn_at=None),
+                name="audit_one_open_redaction_per_entry",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} {self.basis}"

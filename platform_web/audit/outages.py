@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
@@ -24,10 +24,14 @@ def is_outage(error: BaseException | None) -> bool:
 def note_refusal(request: HttpRequest, error: BaseException) -> None:
     """Say it in the process's log and, for an act, keep an entry in the spool until the database is back."""
     name = url_name(request)
-    log.warning("refused %s %s: the database does not answer (%s)", request.method, name, type(error).__name__)
+    log.warning(
+        "refused %s %s: the database does not answer (%s)", request.method, name, type(error).__name__
+    )
     if request.method not in SAFE:
         is_known = not isinstance(error, CommitUnknownError)
-        spool.keep(act="request.refused", out="error", data={"url": name, "done": "no" if is_known else "unknown"})
+        spool.keep(
+            act="request.refused", out="error", data={"url": name, "done": "no" if is_known else "unknown"}
+        )
 
 
 def url_name(request: HttpRequest) -> str:
@@ -50,14 +54,34 @@ def sentences(error: BaseException) -> tuple[str, str]:
 
 
 def refusal_page(request: HttpRequest, error: BaseException) -> HttpResponse:
-    """503 as JSON for a page's script, else as a page. Touches neither session nor database."""
+    """503 as a page, or as problem+json for scripts and agents. Touches neither session nor database."""
     note_refusal(request, error)
     happened, advice = sentences(error)
     headers = {"Retry-After": "60", "Cache-Control": "no-store"}
-    if "text/html" not in request.headers.get("Accept", ""):
-        return JsonResponse({"detail": f"{happened} {advice}"}, status=503, headers=headers)
-    page = render_to_string("503.html", {"happened": happened, "advice": advice})
-    return HttpResponse(page, status=503, headers=headers)
+    if "text/html" in request.headers.get("Accept", ""):
+        page = render_to_string("503.html", {"happened": happened, "advice": advice})
+        return HttpResponse(page, status=503, headers=headers)
+    problem: dict[str, object] = {
+        "type": "about:blank",
+        "title": "Not available",
+        "status": 503,
+        "code": "busy",
+    }
+    problem["detail"] = f"{happened} {advice}"
+    return JsonResponse(problem, status=503, headers=headers, content_type="application/problem+json")
+
+
+@transaction.atomic
+def require_sink() -> None:
+    """Make sure that an entry could be written now, before costly work is done for an act that needs one.
+
+    Hashing a password takes half a second; with the wait for a held table behind it the refusal came after
+    two. SQLite's transaction begins with the write lock, PostgreSQL is asked for the lock of an INSERT.
+    Raises OperationalError.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE audit_event IN ROW EXCLUSIVE MODE")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

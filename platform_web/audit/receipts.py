@@ -1,4 +1,4 @@
-"""Receipts: what the log promises the writer of an entry, signed by its key, so that leaving one out is provable."""
+"""Receipts: what the log promises the writer of an entry, signed, so that leaving it out is provable."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from compliance.canonical import canonical_bytes
 from compliance.note import SignedNote
 from platform_web.audit import selectors, services
 from platform_web.audit.models import AuditEvent
-from platform_web.audit.signing import signer_client
+from platform_web.audit.signing import signer
 
 WITHIN_S: Final = 60  # the longest that an entry waits for its place (goal G4)
 
@@ -25,4 +25,4 @@ def receipt_of(event: AuditEvent) -> SignedNote:
         "index": place.idx if place else None,
         "within_s": WITHIN_S,
     }
-    return signer_client().sign_receipt(selectors.origin_of(year), canonical_bytes(promise).decode() + "\n")
+    return signer().sign_receipt(selectors.origin_of(year), canonical_bytes(promise).decode() + "\n")

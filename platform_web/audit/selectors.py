@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.conf import settings
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Min
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -27,6 +27,7 @@ from platform_web.audit.models import (
 
 READ_AT_ONCE = 2000
 GRACE = timedelta(seconds=10)  # an entry is signed about a second after it was written
+GATHERING_S = 30  # two visits of a site
 LATE_COMMITS = 10_000  # entries whose numbers may lie below one that was sequenced before them
 
 
@@ -87,6 +88,22 @@ def latest_head(year: int | None = None) -> AuditHead | None:
     """The newest signed head, of all or of this year's tree."""
     heads = AuditHead.objects.all() if year is None else AuditHead.objects.filter(shard=year)
     return heads.order_by("-shard", "-size").first()
+
+
+def head_to_witness(old: int) -> AuditHead | None:
+    """What a site that has signed ``old`` entries is asked to sign: the head that others have begun to sign.
+
+    A busy log has a new head each second; if each site were shown the newest, no head would get a quorum. One
+    that has its quorum, or did not get it within two visits, gives way to the newest.
+    """
+    newest = latest_head()
+    if newest is None:
+        return None
+    lines = AuditCosignature.objects.filter(shard=newest.shard, size__gte=old).values("size")
+    begun = lines.annotate(first=Min("timestamp")).filter(first__gte=timezone.now().timestamp() - GATHERING_S)
+    size = begun.order_by("-size").values_list("size", flat=True).first()
+    head = head_at(newest.shard, size) if size is not None else None
+    return head if head is not None and not is_witnessed(head) else newest
 
 
 def head_at(year: int, size: int) -> AuditHead | None:

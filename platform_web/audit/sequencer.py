@@ -9,9 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
-from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 from django.utils import timezone
 
 from compliance.canonical import CanonicalError
@@ -84,7 +83,7 @@ class Sequencer:
     def run(self, stop: Event) -> None:
         """Work until ``stop``. What fails is logged, becomes an alarm in the log itself and is tried again.
 
-        Raises DatabaseError.
+        Raises django.db.Error.
         """
         while not stop.is_set():
             pause = 1.0
@@ -113,14 +112,18 @@ class Sequencer:
         """None for bytes that no verifier could read: they stay outside of the tree, and that is said."""
         try:
             envelope = read_envelope(entry.leaf)
-            if UUID(envelope.id) != entry.event_id or str(entry.event_id) != envelope.id:
-                raise CanonicalError("The id in the entry is not that of its row.")
-        except ValueError as error:
-            if entry.number not in self._refused:
-                self._refused.add(entry.number)
-                self._write_alarm("entry", f"Entry {entry.number} gets no place in the log. {error}")
+        except CanonicalError as error:
+            self._leave_out(entry, str(error))
+            return None
+        if envelope.id != entry.event_id:
+            self._leave_out(entry, "The id in the entry is not that of its row.")
             return None
         return envelope.year
+
+    def _leave_out(self, entry: storage.Waiting, reason: str) -> None:
+        if entry.number not in self._refused:
+            self._refused.add(entry.number)
+            self._write_alarm("entry", f"Entry {entry.number} gets no place in the log. {reason}")
 
     def _place(self, year: int, batch: list[tuple[int, bytes]]) -> None:
         with _whole(year), transaction.atomic():
@@ -204,7 +207,7 @@ def lead(signer: SignsCheckpoints, stop: Event) -> None:
             with storage.leadership() as held:
                 if held:
                     Sequencer(signer).run(stop)
-        except DatabaseError as error:
+        except Error as error:  # InterfaceError, too: the connection was lost
             log.warning("audit log: the database cannot be used: %s", str(error).splitlines()[0])
             connection.close()
         stop.wait(1)

@@ -29,7 +29,7 @@ def folder() -> Path:
 
 
 def keep(*, act: str, out: services.Outcome, data: dict[str, Any]) -> bool:
-    """Whether the entry is safe on disk. When it is not, the process's log has a line; the act is refused anyway."""
+    """Whether the entry is safe on disk; if not, the process's log has a line. The act is refused anyway."""
     try:
         leaf = services.draft(act=act, out=out, data=data)
         place = folder()
@@ -39,7 +39,7 @@ def keep(*, act: str, out: services.Outcome, data: dict[str, Any]) -> bool:
             return False
         _write(place, f"{json.loads(leaf)['id']}.json", leaf)
     except OSError as error:
-        log.error("the audit spool cannot be written: %s", error.strerror)
+        log.error("the audit spool cannot be written: %s", error.strerror)  # noqa: TRY400 - said in full
         return False
     return True
 
@@ -62,7 +62,7 @@ def _write(place: Path, name: str, leaf: bytes) -> None:
 
 
 def replay() -> int:
-    """Move what waits into the log; the number of entries added. Each is one transaction, then its file goes."""
+    """Move what waits into the log: how many were added. Each is one transaction, then its file goes."""
     added = 0
     for path in sorted(folder().glob("[0-9a-f]*.json")):
         try:
@@ -71,7 +71,7 @@ def replay() -> int:
                     services.insert(path.read_bytes())
                     added += 1
         except (AuditError, CanonicalError, ValueError):
-            log.error("%s in the audit spool is no entry; look at it and remove it by hand", path.name)
+            log.error("%s in the audit spool is no entry; remove it by hand", path.name)  # noqa: TRY400
             continue
         path.unlink(missing_ok=True)
     return added

@@ -50,7 +50,9 @@ def standing() -> Standing:
         sites=len(policy.witnesses) if policy else 0,
         quorum=policy.groups["sites"][0] if policy and policy.quorum == "sites" else 0,
         unsigned_since=selectors.unsigned_since(),
-        unwitnessed_since=_unwitnessed_since(covered, shard.year) if shard and policy and policy.witnesses else None,
+        unwitnessed_since=_unwitnessed_since(covered, shard.year)
+        if shard and policy and policy.witnesses
+        else None,
         contradictions=AuditEvidence.objects.count(),
     )
 
@@ -64,18 +66,24 @@ def require_witnessed() -> None:
     now = standing()
     if now.contradictions:
         raise UnwitnessedError(
-            _("A site has proven that this log was shown in two versions. Nothing is promoted until that is cleared up.")
+            _(
+                "A site has proven that this log was shown in two versions. "
+                "Nothing is promoted until that is cleared up."
+            )
         )
     if now.unsigned_since and now.signed:  # a log that was never signed is one that is being set up
         raise UnwitnessedError(
-            _("The log has not been signed since %(time)s UTC, so nothing is promoted. Start the signer and the worker.")
+            _(
+                "The log has not been signed since %(time)s UTC, so nothing is promoted. "
+                "Start the signer and the sequencer."
+            )
             % {"time": _time(now.unsigned_since)}
         )
     if now.unwitnessed_since:
         raise UnwitnessedError(
             _(
-                "Fewer than %(quorum)d of %(sites)d sites have co-signed the log since %(time)s UTC, so nothing is "
-                "promoted. Look which sites are offline."
+                "Fewer than %(quorum)d of %(sites)d sites have co-signed the log since %(time)s UTC, "
+                "so nothing is promoted. Look which sites are offline."
             )
             % {"quorum": now.quorum, "sites": now.sites, "time": _time(now.unwitnessed_since)}
         )

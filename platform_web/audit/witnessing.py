@@ -1,4 +1,4 @@
-"""What sites bring to the log: the key they witness with, cosignatures, contradictions, anchors of their own log."""
+"""What sites bring to the log: witness keys, cosignatures, contradictions, anchors of their own log."""
 
 import time
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ AGAIN_S = 10  # a witness that signs the same head more often adds nothing
 
 @transaction.atomic
 def register_witness(*, site: str, key_text: str) -> bool:
-    """The site witnesses with this key from now on; False when it did already. Another key retires the former.
+    """The site witnesses with this key from now on; False when it did already. It retires the former one.
 
     Raises UnfitError for a key that is no witness's, is named otherwise, or is another site's.
     """
@@ -40,7 +40,9 @@ def register_witness(*, site: str, key_text: str) -> bool:
         raise UnfitError(str(error)) from error
     name = witness_name(site)
     if key.kind != COSIGNATURE_V1 or key.name != name:
-        raise UnfitError(_("A witness key of this site is a cosignature/v1 key named %(name)s.") % {"name": name})
+        raise UnfitError(
+            _("A witness key of this site is a cosignature/v1 key named %(name)s.") % {"name": name}
+        )
     known = selectors.witness_keys_of_all()
     if known.get(site) == key:
         return False
@@ -65,8 +67,8 @@ def witness_name(site: str) -> str:
 def add_cosignature(*, site: str, size: int, line: str) -> bool:
     """Keep a witness's line under the head of this size; False when it says nothing new.
 
-    No entry is written: it would make a new head, which would ask for new cosignatures. Raises UnfitError when
-    the site has no key, there is no such head, the line does not fit it, or is dated in the future.
+    No entry is written: it would make a new head, which asks for new cosignatures. Raises UnfitError when the
+    site has no key, there is no such head, the line does not fit it, or is dated in the future.
     """
     key = selectors.witness_keys().get(site)
     if key is None:
@@ -144,7 +146,9 @@ def anchor(*, site: str, note_text: str, consistency: Sequence[str]) -> AuditEve
         raise UnfitError(str(error)) from error
     year = new.origin.rpartition("/")[2]
     if new.origin != f"{settings.CONSILIUM_FEDERATION}/{site}/log/{year}" or not _is_year(year):
-        raise UnfitError(_("The log of this site is named %(name)s/YEAR.") % {"name": new.origin.rpartition("/")[0]})
+        raise UnfitError(
+            _("The log of this site is named %(name)s/YEAR.") % {"name": new.origin.rpartition("/")[0]}
+        )
     with transaction.atomic():
         last = _newest("site.anchored", site, new.origin)
         old = Checkpoint.parse(_anchored_note(last).text) if last else Checkpoint(new.origin, 0, EMPTY_ROOT)

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import role_of, role_required
 from platform_web.audit.models import AuditEvent
+from platform_web.audit.standing import standing
 from platform_web.federation.models import Site
 from platform_web.registry import selectors as registry
 from platform_web.training import selectors as training
@@ -41,7 +42,8 @@ def home(request: HttpRequest) -> HttpResponse:
         "next_steps": _next_steps(role, has_sites=bool(sites)),
     }
     if role in {Role.ADMINISTRATOR, Role.AUDITOR}:
-        context["events"] = AuditEvent.objects.order_by("-number")[:6]
+        context["events"] = AuditEvent.objects.exclude(act="log.read").order_by("-number")[:6]
+        context["standing"] = standing()
     return render(request, "pages/home.html", context)
 
 

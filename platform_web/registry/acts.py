@@ -2,8 +2,9 @@
 
 from compliance.events import register
 
-register("model.promoted", frozenset({"arm", "proposed", "reason", "replaces"}))
-register("model.withdrawn", frozenset({"reason"}))
+register("model.promoted", frozenset({"arm", "proposed", "replaces"}))
+register("model.withdrawn")
+register("model.delivered")
 register("evidence.asked", frozenset({"language"}))
 register("evidence.issued", frozenset({"language", "failing", "key"}))
 register("evidence.fetched")

@@ -150,9 +150,9 @@ def _record_promotion(promotion: Promotion, replaced: Promotion | None) -> None:
         data={
             "arm": chosen.version.arm,
             "proposed": chosen.proposal,
-            "reason": promotion.reason,
             "replaces": replaced.pk if replaced else None,
         },
+        body={"reason": promotion.reason} if promotion.reason else None,
     )
 
 
@@ -178,6 +178,12 @@ def withdraw(*, promotion_id: int, actor: User, reason: str) -> Promotion:
         actor=actor,
         site=promotion.site.name,
         obj=[("promotion", str(promotion.pk), "")],
-        data={"reason": reason[:1000]},
+        body={"reason": reason[:1000]},
     )
     return promotion
+
+
+@transaction.atomic
+def record_delivery(*, site: Site, digest: str) -> None:
+    """A shared model file leaves the portal for a site; called before its first byte does."""
+    audit.record(act="model.delivered", site=site.name, obj=[("shared_part", digest, digest)])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from fl_jobs.errors import DataError
-from site_kits.agent import approval_commands, invitation, leaving, peers, preflight, service
+from site_kits.agent import approval_commands, invitation, leaving, peers, preflight, service, witness_command
 from site_kits.agent.datasets import data_folders, describe, register_folder, said
 from site_kits.agent.doctor import command as doctor
 from site_kits.agent.logs import log_to
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help=_("how the site is doing")).set_defaults(command=_status)
     doctor.add_command(commands)
     peers.add_commands(commands)
+    witness_command.add_command(commands)
     service.add_command(commands)
     approval_commands.add_commands(commands)
     leaving.add_command(commands)

@@ -12,6 +12,7 @@ from fl_jobs.approval import RunRequest, SiteDecision, read_decision, read_reque
 from fl_jobs.approval.records import REQUESTS, RUN_ID, run_folder
 from fl_jobs.approval.refusals import read_refusals
 from fl_jobs.errors import FLJobError
+from site_kits.agent.fencing import Fence
 from site_kits.agent.portal import PortalDoor, PortalRefusedError
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.requests import decide_by_policy, is_sent, keep_request, note_sent
@@ -27,10 +28,16 @@ SHOWN_FOR = timedelta(hours=24)
 
 
 class Approvals:
-    """One site's requests and decisions. ``news`` sets or clears a problem by topic."""
+    """One site's requests and decisions. ``news`` sets or clears a problem by topic.
 
-    def __init__(self, home: SiteHome, credentials: Credentials, door: PortalDoor, news: News) -> None:
+    No decision is sent before NVFlare's own files say the same.
+    """
+
+    def __init__(
+        self, home: SiteHome, credentials: Credentials, door: PortalDoor, fence: Fence, news: News
+    ) -> None:
         self._home, self._credentials, self._door, self._news = home, credentials, door, news
+        self._fence = fence
         self._told: set[str] = set()
         self._settled: dict[str, int] = {}  # run id → time of its decision file, when nothing is to be done
 
@@ -47,8 +54,18 @@ class Approvals:
                 problem = str(error)
         self._news("requests", problem)
         self._decide()
-        self._send(set(waiting))
+        if self._is_fenced():
+            self._send(set(waiting))
         self._tell_refusals()
+
+    def _is_fenced(self) -> bool:
+        try:
+            self._fence.renew()
+        except AgentError as error:
+            self._news("fence", str(error))
+            return False
+        self._news("fence", None)
+        return True
 
     def _fetch(self, run_id: str, digest: str) -> None:
         try:
@@ -79,7 +96,11 @@ class Approvals:
         for request, decision in self._stored():
             if decision is not None:
                 continue
-            made = decide_by_policy(self._home, request)
+            try:
+                made = decide_by_policy(self._home, request)
+            except AgentError as error:  # the site's log does not take it: decided at a later beat
+                self._news("policy", str(error))
+                return
             if made is None:
                 open_runs += 1
             else:

@@ -58,6 +58,7 @@ class Child:
     extra_environment: dict[str, str] = field(default_factory=dict)
 
     held: str = ""  # why the process must not run now; set by the heartbeat
+    is_stale: bool = False  # it has to start anew, because what it read at its start has changed
     state: str = "starting"
     restarts: int = 0
     detail: str = ""
@@ -78,8 +79,9 @@ class Child:
     def tick(self) -> None:
         """Look at the process once: start it, leave it alone, or plan its next start."""
         now = time.monotonic()
-        if self.held:
+        if self.held or self.is_stale:
             self._hold()
+            self.is_stale = False
             return
         if self.state == "held":
             self.state, self.detail, self._not_before, self._delay_s = "starting", "", now, FIRST_DELAY_S

@@ -9,10 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fl_jobs.approval import site_log
 from fl_jobs.data import read_registration, register
 from fl_jobs.data.manifest import MANIFEST, read_manifest
 from fl_jobs.data.register import SMALLEST_COUNT, file_sha256
-from fl_jobs.errors import DataError
+from fl_jobs.errors import DataError, SiteLogError
 from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome, sync_folder
 from site_kits.translation import _
@@ -63,6 +64,11 @@ def publish(home: SiteHome, name: str) -> dict[str, Any]:
     if registration.card.rows < SMALLEST_COUNT:
         sentence = _("A data set of fewer than {n} cases is not shared: its counts would point at persons.")
         raise DataError(sentence.format(n=SMALLEST_COUNT))
+    try:
+        digest, rows = registration.card.digest, registration.card.rows
+        site_log.record(home.root, "dataset.registered", obj=f"{name} {digest}", rows=rows)
+    except SiteLogError as exc:
+        raise DataError(str(exc)) from exc
     home.registered.mkdir(parents=True, exist_ok=True)
     _move(home.checked, home.registered, name)
     return registration.shared_card()

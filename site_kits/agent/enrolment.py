@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from fl_jobs.tensor_files import write_bytes
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, Signer
+from site_kits.agent.site_acts import log_act
 from site_kits.clock import WINDOW_S, span
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
@@ -203,6 +204,8 @@ def _from_answer(home: SiteHome, manifest: KitManifest) -> Identity | None:
 
 def _keep(home: SiteHome, manifest: KitManifest, key: RSAPrivateKey, pem: bytes) -> Identity:
     certificate = check_certificate(pem, key, home.root_ca.read_bytes(), manifest.site)
+    until = str(certificate.not_valid_after_utc)
+    log_act(home, "certificate.received", obj=format(certificate.serial_number, "x"), not_after=until)
     write_bytes(home.certificate, pem, mode=0o600)
     _answer_path(home).unlink(missing_ok=True)
     return Identity(key, certificate, manifest.site)

@@ -16,6 +16,7 @@ from site_kits.agent.approvals import Approvals, refusals_to_report
 from site_kits.agent.children import Child
 from site_kits.agent.datasets import registered_cards
 from site_kits.agent.enrolment import clock_sentence
+from site_kits.agent.fencing import Fence
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.standing import barred
@@ -57,12 +58,13 @@ class Heartbeat(threading.Thread):
         door: PortalDoor,
         board: StatusBoard,
         children: dict[str, Child],
+        fence: Fence,
         stop: threading.Event,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._home, self._credentials, self._door, self._board = home, credentials, door, board
         self._children, self._stop_event = children, stop
-        self._approvals = Approvals(home, credentials, door, self._news)
+        self._approvals = Approvals(home, credentials, door, fence, self._news)
         self._fixed = {
             "agent_version": installed("consilium"),
             "python": platform.python_version(),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fl_jobs.approval import site_log
 from site_kits.agent import preflight
 from site_kits.agent.enrolment import ISSUED, stored_identity
 from site_kits.agent.logs import log_to
@@ -37,6 +38,8 @@ def secrets_of(home: SiteHome) -> list[Path]:
         home.serving_json,
         home.console_passphrase,
         home.pseudonym_key,
+        home.witness / "key.pem",
+        home.root / site_log.FOLDER / "key.pem",
     ]
 
 

@@ -100,6 +100,16 @@ class PortalDoor:
         """POST /agent/v1/leave, signed; from then on the portal refuses this site."""
         self._post(signer, "leave", b"")
 
+    def ask(self, signer: "Signer", method: str, path: str, body: bytes = b"") -> bytes:
+        """One signed request; what came back. Raises PortalRefusedError, PortalUnreachableError."""
+        headers = signer.headers(method, path, body)
+        if body:
+            headers |= {"Content-Type": "application/json"}
+        with self._spoken():
+            response = self._client.request(method, self.url + path, content=body, headers=headers)
+        self._answer(response)
+        return response.content
+
     def _post(self, signer: "Signer", name: str, body: bytes) -> dict[str, Any]:
         path = f"/agent/v1/{name}"
         headers = signer.headers("POST", path, body) | {"Content-Type": "application/json"}

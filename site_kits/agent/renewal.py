@@ -14,6 +14,7 @@ from cryptography import x509
 from fl_jobs.tensor_files import write_bytes
 from site_kits.agent.enrolment import ISSUED, Identity, check_certificate, load_or_make_key
 from site_kits.agent.portal import PortalDoor, Signer
+from site_kits.agent.site_acts import log_act
 from site_kits.agent.status import StatusBoard
 from site_kits.certificate_dates import renew_from
 from site_kits.errors import AgentError
@@ -111,6 +112,7 @@ def _fetch(home: SiteHome, manifest: KitManifest, signer: Signer, door: PortalDo
     key = load_or_make_key(home)
     certificate = check_certificate(pem, key, home.root_ca.read_bytes(), manifest.site)
     identity = Identity(key, certificate, manifest.site)
+    log_act(home, "certificate.received", obj=identity.serial, not_after=str(certificate.not_valid_after_utc))
     note_issued(home, identity)  # first: it is what finds the way back when the next line is cut off
     write_bytes(home.certificate, pem, mode=0o600)
     return identity

@@ -17,6 +17,7 @@ from fl_jobs.approval.records import REQUESTS, RUN_ID, now, run_folder
 from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.spec import RunSpec
 from fl_jobs.tensor_files import write_bytes
+from site_kits.agent.site_acts import log_act
 from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome, read_state, write_state
 from site_kits.translation import _
@@ -174,6 +175,9 @@ def decide_by_policy(home: SiteHome, request: RunRequest) -> SiteDecision | None
 
 
 def _write_decision(home: SiteHome, decision: SiteDecision) -> None:
+    act = "run.approved" if decision.approve else "run.refused"
+    digest = decision.policy.digest()
+    log_act(home, act, run=decision.run_id, obj=decision.run_digest, by=decision.by, policy=digest)
     path = run_folder(home.root, decision.run_id) / "decision.json"
     write_bytes(path, decision.model_dump_json(indent=1).encode(), mode=0o600)
 

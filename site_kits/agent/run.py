@@ -16,6 +16,7 @@ from site_kits.agent.datasets import look_at_folders
 from site_kits.agent.doctor import Outcome, Patient, examine
 from site_kits.agent.doctor.checks import BEFORE_START
 from site_kits.agent.enrolment import Identity, enrol, identity_here
+from site_kits.agent.fencing import Fence
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.invitation import read_invitation
 from site_kits.agent.passphrase import has_passphrase, new_passphrase
@@ -23,9 +24,10 @@ from site_kits.agent.places import console_port, inference_place
 from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor, PortalUnreachableError
 from site_kits.agent.processes import CHILDREN, ChildRecord, HomeLock, end_marked
-from site_kits.agent.pruning import prune_job_folders, rotate_audit
+from site_kits.agent.pruning import prune_job_folders, put_old_requests_aside, rotate_audit
 from site_kits.agent.renewal import Credentials, Renewer
 from site_kits.agent.status import StatusBoard
+from site_kits.agent.witnessing import Witnessing
 from site_kits.errors import AgentError
 from site_kits.manifest import KitManifest
 from site_kits.site_home import SiteHome, read_state
@@ -55,6 +57,7 @@ class Agent:
         self.python = Path(sys.executable)
         self._board = StatusBoard(home)
         self._record = ChildRecord(home)
+        self._fence, self._began_closed = Fence(home), False
 
     def run(self) -> None:
         """Everything, until ``stop``. Raises AgentError when only the operator can help."""
@@ -132,11 +135,12 @@ class Agent:
             log.warning(str(exc))
         children = self._children()
         credentials = Credentials(self.home, manifest, identity)
-        heartbeat = Heartbeat(self.home, credentials, door, self._board, children, self.stop)
+        heartbeat = Heartbeat(self.home, credentials, door, self._board, children, self._fence, self.stop)
         threads = [
             heartbeat,
             Puller(self.home, credentials, door, self._board, self.stop),
             Renewer(credentials, door, self._board, self.stop),
+            Witnessing(self.home, manifest, credentials, door, self._board, self.stop),
         ]
         try:
             for child in children.values():
@@ -167,6 +171,9 @@ class Agent:
         ticks = 0
         while not self.stop.wait(_TICK_S):
             ticks += 1
+            if self._began_closed and self._fence.is_open:
+                # it read at its start that nothing is permitted
+                children["client"].is_stale, self._began_closed = True, False
             for name, child in children.items():
                 child.tick()
                 self._board.problem(name, child.detail or None)
@@ -178,6 +185,8 @@ class Agent:
     def _prune(self) -> None:
         if removed := prune_job_folders(self.home, now=time.time()):
             log.info(_("Removed the folders of %d training jobs that ended long ago."), len(removed))
+        if moved := put_old_requests_aside(self.home, now=time.time()):
+            log.info(_("Put %d requests of runs that ended long ago into requests/old."), len(moved))
 
     def _children(self) -> dict[str, Child]:
         common = {"home": self.home, "python": self.python, "record": self._record}
@@ -190,6 +199,8 @@ class Agent:
         for stale in ("daemon_pid.fl", "pid.fl", "shutdown.fl"):  # of a client that was killed
             (self.home.flare / stale).unlink(missing_ok=True)
         rotate_audit(self.home)
+        self._fence.renew()
+        self._began_closed = not self._fence.is_open
         return ["bash", str(self.home.flare / "startup" / "sub_start.sh"), "--once"]
 
     def _inference_command(self) -> list[str]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from site_kits.agent.processes import HomeLock
+from site_kits.agent.witness_words import status_line
 from site_kits.site_home import SiteHome, read_state, write_state
 from site_kits.translation import _
 
@@ -76,6 +77,7 @@ def render_status(home: SiteHome) -> tuple[str, bool]:
             state=status.get("console", {}).get("state", "?"), url=status.get("console_url", "-")
         ),
         _("  portal:           {answer}").format(answer=_portal_line(status)),
+        status_line(status),
         _("  certificate:      {days} days left").format(days=status.get("certificate_days_left", "?")),
     ]
     lines += [

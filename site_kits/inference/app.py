@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from fl_jobs.errors import FLJobError
+from fl_jobs.approval import site_log
+from fl_jobs.errors import FLJobError, SiteLogError
 from site_kits.inference.admission import Admission
 from site_kits.inference.bodies import read_uploads, to_records
 from site_kits.inference.doors import BodyGauge, Doors
@@ -69,6 +70,7 @@ class Inference:
             predictions = loaded.model.predict(records)
         except FLJobError as exc:
             raise RequestProblemError(422, "input", str(exc)) from exc
+        self._log(order, records, predictions)
         return {
             "study": order.study,
             "site": self.manifest.site,
@@ -82,6 +84,24 @@ class Inference:
                 for one in predictions
             ],
         }
+
+    def _log(self, order: ServeOrder, records: Sequence[Any], predictions: Sequence[Any]) -> None:
+        """One entry for each answer before it is shown; an answer that cannot be logged is not given."""
+        model = f"{order.shared_sha256 or '-'} {order.personal_sha256}"
+        try:
+            site_log.record_all(
+                self.home.root,
+                [
+                    ("prediction.served", order.run, order.round, order.study, {
+                        "subject": site_log.pseudonym(self.home.root, _case_bytes(record)),
+                        "model": model,
+                        "bucket": _bucket(prediction),
+                    })
+                    for record, prediction in zip(records, predictions, strict=True)
+                ],
+            )  # fmt: skip
+        except SiteLogError as exc:
+            raise RequestProblemError(503, "site_log", str(exc)) from exc
 
     async def status(self, _request: Request) -> Response:
         """GET /v1/status: which models this site serves and whether they are usable. No counts, no data."""
@@ -112,6 +132,17 @@ class Inference:
     def _in_model_thread(self, work: Callable[[], _Result]) -> "asyncio.Future[_Result]":
         context = contextvars.copy_context()  # the language of the request
         return asyncio.get_running_loop().run_in_executor(self._model_thread, context.run, work)
+
+
+def _case_bytes(record: Any) -> bytes:
+    """What makes a case the same case: an image's pixels, or the row or text itself."""
+    return bytes(record.tobytes()) if hasattr(record, "tobytes") else repr(record).encode()
+
+
+def _bucket(prediction: Any) -> str:
+    """The answer in the coarseness that is kept: its label and its probability in tenths."""
+    tenths = min(9, int(10 * float(prediction.probabilities.get(prediction.label, 0.0))))
+    return f"{prediction.label} {tenths}0-{tenths + 1}0 %"
 
 
 def _state(order: ServeOrder, state: str, detail: str) -> dict[str, Any]:

@@ -25,14 +25,8 @@ from nvflare.lighter.impl.workspace import WorkspaceBuilder
 from nvflare.lighter.provisioner import Provisioner
 
 from site_kits.errors import ProvisioningError
-from site_kits.provisioning.flare_policy import (
-    ADMINISTRATOR_SETTINGS,
-    SERVER_AUTHORIZATION,
-    SITE_AUTHORIZATION,
-    SITE_PRIVACY,
-    server_resources,
-    site_resources,
-)
+from site_kits.fence import fence_files
+from site_kits.provisioning.flare_policy import ADMINISTRATOR_SETTINGS, SERVER_AUTHORIZATION, server_resources
 
 _logger = logging.getLogger(__name__)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -94,15 +88,15 @@ def write_site_kit_files(
 ) -> None:
     """Write ``startup/`` and ``local/`` of a site into ``folder``: no key and no certificate of the site.
 
-    Its agent adds ``startup/client.key`` and ``client.crt`` when it enrols. ``organisation`` is for people;
-    NVFlare reads it from the certificate.
+    Its agent adds ``startup/client.key`` and ``client.crt`` when it enrols, and opens ``local/`` as far as
+    the site's policy does: a kit's own files permit nothing. ``organisation`` is for people; NVFlare reads
+    it from the certificate.
     """
     if not _NAME.fullmatch(site):
         raise ProvisioningError(f"{site!r} is not usable as a site name; use a-z, 0-9 and -.")
     _build(facts, site, folder)
-    _write_json(folder / "local" / "resources.json", site_resources())
-    _write_json(folder / "local" / "authorization.json", SITE_AUTHORIZATION)
-    _write_json(folder / "local" / "privacy.json", SITE_PRIVACY)
+    for name, content in fence_files(None, ()).items():
+        _write_json(folder / "local" / name, content)
     (folder / "startup" / "rootCA.pem").write_bytes(root_pem)
     _logger.info("wrote the NVFlare files of site %s (%s)", site, organisation)
 

@@ -1,15 +1,16 @@
-"""What server and sites allow, as the contents of NVFlare's local/*.json. Plain data, no NVFlare.
+"""What server and administrators allow, as the contents of NVFlare's local/*.json. Plain data, no NVFlare.
 
-``class_allow_list`` is the whole of what a job may load: our own adapters, and none of the ~80 built-in
-classes that NVFlare's default list has. Site components (launcher, MarkAbandoned, the result filter) are the
-site's own choice and are not checked against it.
+What a site allows stands in :mod:`site_kits.fence`. ``class_allow_list`` is the whole of what a job may load
+at the server: our controller, and none of the ~80 built-in classes that NVFlare's default list has. The
+server's own components (launcher, MarkAbandoned, the gate) are not checked against it.
 """
 
 from pathlib import Path
 from typing import Any
 
-CLASS_ALLOW_LIST = ["fl_jobs.flare."]
-SCOPE = "consilium"
+from site_kits.fence import NO_RIGHT
+
+SERVER_CLASSES = ["fl_jobs.flare.controller.ConsiliumController"]
 _CERTIFICATE_GATE = {
     "id": "certificate_gate",
     "path": "fl_jobs.flare.certificate_gate.CertificateGate",
@@ -17,32 +18,19 @@ _CERTIFICATE_GATE = {
 }
 _STORAGE = "nvflare.app_common.storages.filesystem_storage.FilesystemStorage"
 
-_NOTHING = {
-    "submit_job": "none",
-    "clone_job": "none",
-    "manage_job": "none",
-    "download_job": "none",
-    "view": "none",
-    "app_command": "none",
-    "operate": "none",
-    "shell_commands": "none",
-    "byoc": "none",
-    "server-predeployed-flwr": "none",
-}
-
 # Two identities exist: ops (project_admin) and runs (lead). Neither may bring code or open a shell.
 SERVER_AUTHORIZATION: dict[str, Any] = {
     "format_version": "1.0",
     "permissions": {
         "project_admin": {
-            **_NOTHING,
+            **NO_RIGHT,
             "view": "any",
             "operate": "any",
             "manage_job": "any",
             "app_command": "any",
         },
         "lead": {
-            **_NOTHING,
+            **NO_RIGHT,
             "submit_job": "any",
             "manage_job": "n:submitter",
             "download_job": "n:submitter",
@@ -50,24 +38,6 @@ SERVER_AUTHORIZATION: dict[str, Any] = {
             "view": "any",
         },
     },
-}
-SITE_AUTHORIZATION: dict[str, Any] = {
-    "format_version": "1.0",
-    "permissions": {
-        "project_admin": {**_NOTHING, "view": "any", "manage_job": "any"},
-        "lead": {**_NOTHING, "submit_job": "any", "manage_job": "n:submitter", "view": "any"},
-    },
-}
-SITE_PRIVACY: dict[str, Any] = {
-    "scopes": [
-        {
-            "name": SCOPE,
-            "properties": {},
-            "task_result_filters": [{"path": "fl_jobs.flare.site_filter.SharedTensorFilter", "args": {}}],
-            "task_data_filters": [],
-        }
-    ],
-    "default_scope": SCOPE,
 }
 ADMINISTRATOR_SETTINGS: dict[str, Any] = {
     "format_version": 1,
@@ -87,7 +57,7 @@ def server_resources(folder: Path) -> dict[str, Any]:
     return {
         "format_version": 2,
         "class_list_enforcement_mode": "enforce",
-        "class_allow_list": CLASS_ALLOW_LIST,
+        "class_allow_list": SERVER_CLASSES,
         "servers": [
             {
                 "admin_storage": "transfer",
@@ -128,32 +98,4 @@ def _snapshots(folder: Path) -> dict[str, Any]:
     return {
         "path": "nvflare.app_common.state_persistors.storage_state_persistor.StorageStatePersistor",
         "args": {"uri_root": "/", "storage": storage},
-    }
-
-
-def site_resources() -> dict[str, Any]:
-    """Return a site's resources.json: our launcher, and no component that streams logs to the server."""
-    return {
-        "format_version": 2,
-        "class_list_enforcement_mode": "enforce",
-        "class_allow_list": CLASS_ALLOW_LIST,
-        "allow_log_streaming": False,
-        "client": {"retry_timeout": 30, "compression": "Gzip"},
-        "components": [
-            {
-                "id": "resource_manager",
-                "path": "nvflare.app_common.resource_managers.gpu_resource_manager.GPUResourceManager",
-                "args": {"num_of_gpus": 0, "mem_per_gpu_in_GiB": 0, "expiration_period": 300},
-            },
-            {
-                "id": "resource_consumer",
-                "path": "nvflare.app_common.resource_consumers.gpu_resource_consumer.GPUResourceConsumer",
-                "args": {},
-            },
-            {
-                "id": "process_launcher",
-                "path": "fl_jobs.flare.launcher.TolerantClientProcessJobLauncher",
-                "args": {},
-            },
-        ],
     }

@@ -10,7 +10,9 @@ PACKAGES = ("platform_web", "site_kits", "fl_jobs", "secure_agg", "compliance", 
 FILE_LINES, FUNCTION_LINES, ALGORITHM_LINES, ALGORITHM_BASE_LINES, FEDAVG_LINES = 300, 40, 150, 80, 20
 
 # path or path:function -> the reason why it may be longer
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS: dict[str, str] = {
+    "compliance/verify.py": "one file that an auditor can carry and read alone; it has a cap of its own, 400",
+}
 
 
 def sources() -> list[Path]:
@@ -35,6 +37,11 @@ def test_no_file_is_longer_than_its_cap():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > limit(path)
     }
     assert {name: lines for name, lines in found.items() if name not in EXCEPTIONS} == {}
+
+
+def test_the_verifier_that_is_given_away_is_one_file_of_four_hundred_lines():
+    text = (REPOSITORY / "compliance" / "verify.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
 
 
 def test_no_function_is_longer_than_forty_lines():

@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fl_jobs.packaging.job import write_job
 from fl_jobs.packaging.spec import RunSpec
+from site_kits.agent.fencing import Fence
 from site_kits.provisioning import ca, flare_kit
+from site_kits.site_home import SiteHome
 from tests.approvals import STANDING, approve, write_policy
 from tests.e2e.allowed import Allowed, make_request
 
@@ -109,6 +111,7 @@ class Federation:
         flare_kit.write_site_kit_files(flare, self.facts, name, "test", self.root_pem)
         (home / "site.json").write_text(json.dumps({"version": 1, "site": name}))
         write_policy(home, f"{STANDING}[output]\nshare_site_metrics = {str(share_site_metrics).lower()}\n")
+        Fence(SiteHome(home)).renew()
         key_pem, csr_pem = make_request(name)
         certificate = ca.sign_site_csr(self.ca_key, self.ca_cert, csr_pem, site=name, organisation="test")
         key_file = flare / "startup" / "client.key"

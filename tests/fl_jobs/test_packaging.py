@@ -9,7 +9,8 @@ from fl_jobs.errors import SpecError
 from fl_jobs.packaging.job import read_spec, write_job
 from fl_jobs.packaging.manifest import JobManifest, verify_job
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
-from site_kits.provisioning.flare_policy import CLASS_ALLOW_LIST, SCOPE
+from site_kits.fence import JOB_CLASSES, SCOPE
+from site_kits.provisioning.flare_policy import SERVER_CLASSES
 
 RUN_ID = "0f9f9a44-6f2e-4e0e-9f1f-1d5c9e1f2a3b"
 SITES = ("hospital-a", "hospital-b")
@@ -53,11 +54,12 @@ def test_a_job_carries_configuration_and_no_code(tmp_path, spec):
 
 def test_every_class_of_a_job_is_on_the_allow_list(tmp_path, spec):
     write(tmp_path / "job", spec)
-    for app, side in (("app_server", "server"), ("app_site", "client")):
+    for app, side, classes in (
+        ("app_server", "server", SERVER_CLASSES), ("app_site", "client", list(JOB_CLASSES)),
+    ):  # fmt: skip
         text = (tmp_path / "job" / app / "config" / f"config_fed_{side}.json").read_text()
         paths = [line.split('"')[3] for line in text.splitlines() if '"path":' in line]
-        assert paths
-        assert all(path.startswith(tuple(CLASS_ALLOW_LIST)) for path in paths)
+        assert paths == classes
 
 
 def test_only_the_named_sites_get_the_job(tmp_path, spec):

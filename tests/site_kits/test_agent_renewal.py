@@ -13,6 +13,7 @@ from site_kits.agent import __main__ as command
 from site_kits.agent import preflight, renewal
 from site_kits.agent.children import Child
 from site_kits.agent.enrolment import enrol, stored_identity
+from site_kits.agent.fencing import Fence
 from site_kits.agent.heartbeat import Heartbeat
 from site_kits.agent.leaving import secrets_of
 from site_kits.agent.portal import PortalDoor
@@ -44,7 +45,7 @@ class Site:
         )
         children = {"client": self.client, "inference": self.client, "console": self.client}
         stop = threading.Event()
-        self.heartbeat = Heartbeat(home, self.credentials, self.door, self.board, children, stop)
+        self.heartbeat = Heartbeat(home, self.credentials, self.door, self.board, children, Fence(home), stop)
 
     def problems(self):
         return read_state(self.home.status_json).get("problems", {})

@@ -12,6 +12,7 @@ from fl_jobs.errors import NotApprovedError
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
 from site_kits.agent.__main__ import main
 from site_kits.agent.enrolment import enrol
+from site_kits.agent.fencing import Fence
 from site_kits.agent.heartbeat import Heartbeat
 from site_kits.agent.policy_file import write_missing_policy
 from site_kits.agent.portal import PortalDoor
@@ -56,7 +57,7 @@ def agent(home, portal):
     write_missing_policy(home, manifest.policy)
     board, children = StatusBoard(home), {name: Still() for name in CHILDREN}
     credentials = Credentials(home, manifest, identity)
-    yield Heartbeat(home, credentials, door, board, children, threading.Event())
+    yield Heartbeat(home, credentials, door, board, children, Fence(home), threading.Event())
     door.close()
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fl_jobs.approval import site_log
 from site_kits.site_home import ServeOrder, write_state
 from tests.site_kits.inference_doubles import ORIGIN, Served
 from tests.site_kits.site_doubles import SITE, sha256
@@ -159,3 +161,22 @@ def test_an_order_cannot_point_outside_the_site(home):
             round=1,
             personal_sha256="a" * 64,
         )
+
+
+def test_each_answer_stands_in_the_sites_own_log_without_the_case(home, tabular):
+    assert tabular.ask_rows({"a": 1, "b": 2}, {"a": 3, "b": 4}).status_code == 200
+    assert tabular.ask_rows({"a": 1, "b": 2}).status_code == 200
+    log = site_log.open_log(home.root, datetime.now(UTC).year)
+    served = [json.loads(leaf) for leaf in log.leaves(0, log.size()) if b"prediction.served" in leaf]
+    subjects = [entry["data"]["subject"] for entry in served]
+    assert len(served) == 3
+    assert subjects[0] == subjects[2] != subjects[1]
+    assert all(entry["data"]["bucket"].endswith("0 %") for entry in served)
+
+
+def test_an_answer_that_cannot_be_logged_is_not_shown(home, tabular):
+    (home.state).mkdir(exist_ok=True)
+    (home.root / site_log.FOLDER).write_text("in the way")
+    answer = tabular.ask_rows({"a": 1, "b": 2})
+    assert (answer.status_code, answer.json()["code"]) == (503, "site_log")
+    assert "predictions" not in answer.text

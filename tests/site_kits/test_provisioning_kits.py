@@ -37,10 +37,13 @@ def test_a_site_kit_holds_no_key_and_no_certificate_of_the_site(site_folder):
     assert {name for name in names if name.endswith((".crt", ".pem"))} == {"rootCA.pem"}
 
 
-@pytest.mark.parametrize("folder", ["site_folder", "server_folder"])
-def test_a_job_may_load_nothing_but_our_adapters(folder, request):
+@pytest.mark.parametrize(
+    ("folder", "classes"),
+    [("site_folder", []), ("server_folder", ["fl_jobs.flare.controller.ConsiliumController"])],
+)
+def test_a_job_may_load_nothing_but_our_controller_and_at_a_site_nothing_yet(folder, classes, request):
     resources = read(request.getfixturevalue(folder) / "local" / "resources.json")
-    assert resources["class_allow_list"] == ["fl_jobs.flare."]
+    assert resources["class_allow_list"] == classes
     assert resources["class_list_enforcement_mode"] == "enforce"
 
 
@@ -52,12 +55,13 @@ def test_nobody_may_bring_code_or_open_a_shell(folder, request):
         assert role["byoc"] == role["shell_commands"] == "none"
 
 
-def test_the_site_runs_our_filter_on_every_result(site_folder):
+def test_the_site_runs_our_filters_on_every_result(site_folder):
     privacy = read(site_folder / "local" / "privacy.json")
     (scope,) = privacy["scopes"]
-    assert privacy["default_scope"] == scope["name"]
+    assert "default_scope" not in privacy
     assert [each["path"] for each in scope["task_result_filters"]] == [
-        "fl_jobs.flare.site_filter.SharedTensorFilter"
+        "fl_jobs.flare.policy_fence.PolicyFence",
+        "fl_jobs.flare.site_filter.SharedTensorFilter",
     ]
 
 

@@ -1,7 +1,7 @@
 """Django's PostgreSQL backend; inside a request no answer of the server is waited for longer than allowed.
 
-A stopped server (SIGSTOP, a dead host, a full disk under its log) answers nothing: its own ``statement_timeout``
-never fires. The bound is therefore kept at this end, and a connection that broke it is closed at once.
+A stopped server (SIGSTOP, a dead host) answers nothing, and its own ``statement_timeout`` never fires. So
+the bound is kept at this end, and a connection that broke it is closed at once.
 """
 
 import time
@@ -34,9 +34,9 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> Generator[Any, Any, Self]:
-        """Every 0.1 s psycopg asks whether there is news; ``connect_timeout`` is at least 2 s, so not enough."""
+        """Psycopg goes on every 0.1 s; its ``connect_timeout`` is at least 2 s, which is too long."""
         until = _connect_until.get()
-        steps = super()._connect_gen(conninfo)
+        steps: Any = super()._connect_gen(conninfo)
         ready = None
         while True:
             if until is not None and time.monotonic() > until:
@@ -71,11 +71,11 @@ class _Database:
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with BoundedConnection; a COMMIT whose answer never came is an error of its own."""
 
-    Database = _Database()
+    Database = _Database()  # type: ignore[assignment]  # Django wants a module
 
     def _commit(self) -> None:
         try:
-            super()._commit()
+            super()._commit()  # type: ignore[misc]  # the stubs leave it out
         except OperationalError as error:
             if self.connection is None or self.connection.closed:
                 raise CommitUnknownError from error

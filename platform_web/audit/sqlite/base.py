@@ -1,4 +1,4 @@
-"""Django's SQLite backend; the lock that ``BEGIN IMMEDIATE`` takes is waited for no longer than a request may."""
+"""Django's SQLite backend; a request waits for the lock of ``BEGIN IMMEDIATE`` no longer than it may."""
 
 from typing import Any
 

@@ -41,7 +41,7 @@ def request_revocation(*, actor: User, site: Site, reason: str) -> Revocation:
         actor=actor,
         site=site.name,
         obj=[_object(revocation)],
-        data={"reason": reason},
+        body={"reason": reason},
     )
     return revocation
 
@@ -65,7 +65,8 @@ def confirm_revocation(*, actor: User, revocation: Revocation) -> None:
         actor=actor,
         site=revocation.site.name,
         obj=[_object(revocation), *(("certificate", serial, "") for serial in serials)],
-        data={"reason": revocation.reason, "requested_by": str(revocation.requested_by_id)},
+        data={"requested_by": str(revocation.requested_by_id)},
+        body={"reason": revocation.reason},
     )
 
 

@@ -75,7 +75,7 @@ def suspend_site(*, actor: User, site: Site, reason: str = "") -> None:
         actor=actor,
         site=site.name,
         obj=[("site", site.name, "")],
-        data={"reason": reason},
+        body={"reason": reason} if reason else None,
     )
 
 
@@ -92,7 +92,7 @@ def resume_site(*, actor: User, site: Site, reason: str = "") -> None:
         actor=actor,
         site=site.name,
         obj=[("site", site.name, "")],
-        data={"reason": reason},
+        body={"reason": reason} if reason else None,
     )
 
 

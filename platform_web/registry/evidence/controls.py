@@ -14,9 +14,7 @@ OF_THE_RUN: Final = (
     Control(
         "secure_aggregation",
         ("T7", "GDPR 25", "GDPR 32"),
-        _(
-            "The server saw only sums over at least %(least)d sites: all %(rounds)d rounds were masked."
-        ),
+        _("The server saw only sums over at least %(least)d sites: all %(rounds)d rounds were masked."),
         _("The server could read single sites' updates in %(readable)d of %(rounds)d rounds."),
         (PROVENANCE, BUNDLE),
         run_checks.secure_aggregation,

@@ -2,9 +2,9 @@
 
 from django.db import connection
 
-from platform_web.audit import services as audit
 from platform_web.audit import triggers
 from platform_web.audit.models import AuditEvent, AuditEvidence
+from platform_web.audit.verification import is_intact
 from platform_web.registry.evidence.case import Case
 from platform_web.registry.evidence.control import Finding
 
@@ -60,6 +60,4 @@ def log_kept(case: Case) -> Finding:  # noqa: ARG001
 
 
 def _is_intact(event: AuditEvent, placed: dict[int, bytes]) -> bool:
-    return audit.is_intact(event) and placed.get(event.number, bytes(event.leaf_hash)) == bytes(
-        event.leaf_hash
-    )
+    return is_intact(event) and placed.get(event.number, bytes(event.leaf_hash)) == bytes(event.leaf_hash)

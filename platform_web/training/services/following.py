@@ -33,6 +33,7 @@ LEASE = timedelta(seconds=30)
 POLL_EVERY = timedelta(seconds=1)
 State = Run.State
 log = logging.getLogger(__name__)
+_NAMED = 100  # of a round's sites in its entry, which has at most 8 KiB
 
 
 def lease_due_runs(*, moment: datetime, limit: int = 20) -> list[str]:
@@ -117,7 +118,7 @@ def _apply_round(run: Run, line: dict[str, Any], epoch: int) -> None:
             run=str(run.pk),
             round=record.round,
             obj=[("aggregate", name, digest) for name, digest in sorted(record.digests().items())],
-            data={"sites": len(record.sites)},
+            data={"sites": len(record.sites), "contributors": sorted(record.sites)[:_NAMED]},
         )
 
 

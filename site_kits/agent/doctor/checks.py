@@ -1,6 +1,6 @@
 """All checks in the order in which one looks for a fault."""
 
-from site_kits.agent.doctor import data, kit, machine, network
+from site_kits.agent.doctor import data, kit, machine, network, witness
 from site_kits.agent.doctor.examination import Check
 from site_kits.translation import noted as _n
 
@@ -27,6 +27,8 @@ CHECKS: tuple[Check, ...] = (
     Check("certificate", _n("certificate"), kit.certificate, (*KIT, "private_key")),
     Check("certificate_days", _n("certificate's days"), kit.certificate_days, ("certificate",)),
     Check("pinned_keys", _n("pinned keys"), kit.pinned_keys),
+    Check("witness_key", _n("key of the witness"), witness.key, ("site_json",)),
+    Check("portal_log", _n("portal's log"), witness.log),
     Check("portal_name", _n("portal's name"), network.portal_name, KIT, is_local=False),
     Check("proxy", _n("proxy"), network.proxy, KIT, is_local=False),
     Check("portal_port", _n("way to the portal"), network.portal_port, ("portal_name",), is_local=False),

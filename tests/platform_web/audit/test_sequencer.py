@@ -13,7 +13,6 @@ from compliance.signer.core import Signer, SignerError, create
 from compliance.signer.door import SignerAwayError, SignerClient
 from platform_web.audit import selectors, services, storage, triggers
 from platform_web.audit import sequencer as program
-from platform_web.audit.errors import AuditError
 from platform_web.audit.models import AuditEvent, AuditHead, AuditSeq, AuditShard, AuditTile
 from platform_web.audit.sequencer import RewrittenError, Sequencer
 
@@ -108,7 +107,7 @@ def test_a_signer_that_is_away_leaves_the_log_unsigned_and_says_since_when(
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE audit_seq SET leaf_hash = (SELECT leaf_hash FROM audit_seq WHERE idx = 1) WHERE idx = 258",
+        "UPDATE audit_seq SET leaf_hash = (SELECT leaf_hash FROM audit_seq WHERE idx = 1) WHERE idx = 514",
         "UPDATE audit_tile SET root = (SELECT root FROM audit_tile WHERE n = 1) WHERE n = 0",
         "DELETE FROM audit_seq WHERE idx = 513",
         "DELETE FROM audit_tile WHERE n = 1",
@@ -116,8 +115,6 @@ def test_a_signer_that_is_away_leaves_the_log_unsigned_and_says_since_when(
 )
 def test_nothing_is_signed_above_tables_that_were_changed(grown, entries, sequencer, statement):
     grown(515)
-    if "258" in statement:
-        statement = statement.replace("258", "514")
     behind_the_triggers(statement)
     entries(1)
     with pytest.raises(RewrittenError):
@@ -301,7 +298,3 @@ def test_on_sqlite_the_order_is_that_of_the_numbers(entries):
     entries(3)
     numbers = [entry.number for entry in storage.waiting(10)]
     assert numbers == sorted(numbers)
-
-
-def test_errors_are_of_the_portal():
-    assert issubclass(RewrittenError, AuditError)

@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from platform_web.accounts.models import Role
-from platform_web.audit.models import AuditEvent
+from platform_web.audit.models import AuditEvent, AuditRedaction
 from platform_web.federation.models import Revocation, Site
 from platform_web.registry.models import EvidencePack, SiteModel
 
@@ -57,6 +57,14 @@ TABLE = {
     "audit": ("get", {"administrator": OK, "auditor": OK}),
     "verify_audit": ("post", {"administrator": OK, "auditor": OK}),
     "audit_entry": ("get", {"administrator": OK, "auditor": OK}),
+    "audit_entry_file": ("get", {"administrator": OK, "auditor": OK}),
+    "audit_proof": ("get", {"administrator": NONE, "auditor": NONE}),  # nothing is signed in this world
+    "audit_policy": ("get", {"administrator": NONE, "auditor": NONE}),
+    "audit_verifier": ("get", {"administrator": OK, "auditor": OK}),
+    "audit_bundle": ("get", {"administrator": AWAY, "auditor": AWAY}),
+    "verify_entry": ("post", {"administrator": OK, "auditor": OK}),
+    "request_redaction": ("post", {"administrator": AWAY, "auditor": AWAY}),
+    "close_redaction": ("post", {"administrator": AWAY, "auditor": AWAY}),
 }
 # doors without rows of their own, each with the test that looks at it
 ELSEWHERE = {
@@ -65,6 +73,8 @@ ELSEWHERE = {
     "login": "test_signing_in.py",
     "logout": "test_signing_in.py",
     "admin_login": "test_signing_in.py",
+    "admin_logout": "the same view as logout, at the admin's address",
+    "change_password": "the admin's own page, closed to all but administrators below",
     "kit": "public by its one-time token: test_sites_pages.py",
 }
 ROLES = [
@@ -109,15 +119,40 @@ def waiting(rows, people):
     )
 
 
+def log_paths(entry, asking):
+    """The addresses of the log and of one of its entries, whose body somebody asked to erase."""
+    asked = AuditRedaction.objects.create(event_id=entry, basis="misplaced", requested_by=asking)
+    return {
+        "audit": "/audit/",
+        "verify_audit": "/audit/verify/",
+        "audit_entry": f"/audit/{entry}/",
+        "audit_entry_file": f"/audit/{entry}/entry.json",
+        "audit_proof": f"/audit/{entry}/proof.txt",
+        "audit_policy": "/audit/policy.txt",
+        "audit_verifier": "/audit/verifiers/verify.py",
+        "audit_bundle": "/audit/bundle/",
+        "verify_entry": f"/audit/{entry}/verify/",
+        "request_redaction": f"/audit/{entry}/redaction/",
+        "close_redaction": f"/redactions/{asked.pk}/",
+    }
+
+
 @pytest.fixture
-def paths(rows, people, waiting):
+def asked(rows, people):
+    """A pack that is still being made."""
+    version = rows.promotions[0].site_model.version
+    return EvidencePack.objects.create(
+        version=version, language="en", asked=timezone.now(), asked_by=people["auditor"]
+    )
+
+
+@pytest.fixture
+def paths(rows, people, waiting, asked):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
-    asked = EvidencePack.objects.create(
-        version=model.version, language="en", asked=timezone.now(), asked_by=people["auditor"]
-    )
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
-    return {
+    entry = AuditEvent.objects.first().event_id
+    return log_paths(entry, people["data_scientist"]) | {
         "home": "/",
         "people": "/people/",
         "add_person": "/people/add/",
@@ -150,9 +185,6 @@ def paths(rows, people, waiting):
         "withdraw": f"/promotions/{promotion.pk}/withdraw/",
         "clinic": "/clinic/",
         "ticket": "/clinic/ticket/",
-        "audit": "/audit/",
-        "verify_audit": "/audit/verify/",
-        "audit_entry": f"/audit/{AuditEvent.objects.first().event_id}/",
     }
 
 

@@ -1,0 +1,55 @@
+"""The log's door of a portal: it serves whatever history it is given, and keeps what sites bring."""
+
+import json
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import parse_qs, urlsplit
+
+from compliance.note import Signature, SignedNote, VerifierKey, encode_base64, verifier_key
+from compliance.witness_policy import policy_of
+from tests.compliance.logs import Log
+
+ORIGIN = "test/audit/2026"
+
+
+@dataclass
+class PortalLog:
+    log: Log = field(default_factory=lambda: Log(origin=ORIGIN).grown(5))
+    witnesses: dict = field(default_factory=dict)
+    lines: list = field(default_factory=list)  # (size, line) as sites sent them
+    others: list = field(default_factory=list)  # lines of other sites below what is shown
+    evidence: list = field(default_factory=list)
+    anchors: list = field(default_factory=list)
+    bends_proof: bool = False
+    refuses: str = ""
+
+    def answer(self, path, body):
+        name = urlsplit(path).path.rsplit("/", 1)[1]
+        if self.refuses == name:
+            return 503, {"detail": "not now"}
+        if name == "checkpoint":
+            return self._checkpoint(int(parse_qs(urlsplit(path).query)["old"][0]))
+        content = json.loads(body)
+        if name == "witnesses":
+            key = VerifierKey.parse(content["key"])
+            self.witnesses[key.name] = key
+        elif name == "cosignatures":
+            self.lines.append((content["size"], Signature.parse(content["line"])))
+        elif name == "evidence":
+            self.evidence.append(content["evidence"])
+        elif name == "anchors":
+            self.anchors.append(content)
+        return 201, {}
+
+    def _checkpoint(self, old):
+        proof = self.log.proof(old) if old < self.log.size else []
+        if self.bends_proof:
+            proof = [bytes(32) for _ in proof]
+        key = verifier_key(self.log.origin, self.log.key)
+        note = SignedNote.parse(self.log.note()).with_signatures(self.others)
+        return 200, {
+            "checkpoint": str(note),
+            "consistency": [],
+            "growth": [encode_base64(one) for one in proof],
+            "witnesses": str(policy_of(key, MappingProxyType(self.witnesses))),
+        }

@@ -4,11 +4,12 @@ import uuid
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
 from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent, AuditRedaction
 from platform_web.federation.models import Revocation, Site
-from platform_web.registry.models import SiteModel
+from platform_web.registry.models import EvidencePack, SiteModel
 
 OK, AWAY, NO, NONE, BAD = 200, 302, 403, 404, 422
 # URL name: (method, {role: status}); "a" roles belong to site A, "b" roles to site B
@@ -47,6 +48,8 @@ TABLE = {
     "start_with_approved": ("post", {"administrator": AWAY, "data_scientist": AWAY}),
     "stop_run": ("post", {"administrator": AWAY, "data_scientist": AWAY}),
     "models": ("get", READERS),
+    "evidence": ("get", {"administrator": OK, "auditor": OK}),
+    "download_evidence": ("get", {"administrator": AWAY, "auditor": AWAY}),
     "promote": ("post", {"administrator": AWAY}),
     "withdraw": ("post", {"administrator": AWAY}),
     "clinic": ("get", {"clinician a": OK, "clinician b": OK}),
@@ -138,6 +141,9 @@ def log_paths(entry, asking):
 def paths(rows, people, waiting):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
+    asked = EvidencePack.objects.create(
+        version=model.version, language="en", asked=timezone.now(), asked_by=people["auditor"]
+    )
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
     entry = AuditEvent.objects.first().event_id
     return log_paths(entry, people["data_scientist"]) | {
@@ -167,6 +173,8 @@ def paths(rows, people, waiting):
         "start_with_approved": f"{run}start-with-approved/",
         "stop_run": f"{run}stop/",
         "models": "/models/",
+        "evidence": f"/models/{model.version_id}/evidence/",
+        "download_evidence": f"/evidence/{asked.pk}/",
         "promote": f"/site-models/{model.pk}/promote/",
         "withdraw": f"/promotions/{promotion.pk}/withdraw/",
         "clinic": "/clinic/",

@@ -65,7 +65,7 @@ def verify_columns(result: Verification) -> None:
 
 
 def is_intact(event: AuditEvent) -> bool:
-    """Whether bytes, hash and the columns derived from them still agree."""
+    """Whether bytes, hash and the columns that people filter by agree."""
     leaf = bytes(event.leaf)
     try:
         named = read_envelope(leaf)

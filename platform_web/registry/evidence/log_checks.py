@@ -60,4 +60,5 @@ def log_kept(case: Case) -> Finding:  # noqa: ARG001
 
 
 def _is_intact(event: AuditEvent, placed: dict[int, bytes]) -> bool:
-    return is_intact(event) and placed.get(event.number, bytes(event.leaf_hash)) == bytes(event.leaf_hash)
+    stored = bytes(event.leaf_hash)
+    return is_intact(event) and placed.get(event.number, stored) == stored

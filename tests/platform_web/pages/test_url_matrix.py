@@ -119,6 +119,12 @@ def waiting(rows, people):
     )
 
 
+def asked_pack(version, person):
+    """An evidence pack that is not made yet."""
+    now = timezone.now()
+    return EvidencePack.objects.create(version=version, language="en", asked=now, asked_by=person)
+
+
 def log_paths(entry, asking):
     """The addresses of the log and of one of its entries, whose body somebody asked to erase."""
     asked = AuditRedaction.objects.create(event_id=entry, basis="misplaced", requested_by=asking)
@@ -138,18 +144,10 @@ def log_paths(entry, asking):
 
 
 @pytest.fixture
-def asked(rows, people):
-    """A pack that is still being made."""
-    version = rows.promotions[0].site_model.version
-    return EvidencePack.objects.create(
-        version=version, language="en", asked=timezone.now(), asked_by=people["auditor"]
-    )
-
-
-@pytest.fixture
-def paths(rows, people, waiting, asked):
+def paths(rows, people, waiting):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
+    asked = asked_pack(model.version, people["auditor"])
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
     entry = AuditEvent.objects.first().event_id
     return log_paths(entry, people["data_scientist"]) | {

@@ -63,11 +63,7 @@ def _rows(events: list[AuditEvent]) -> list[dict[str, Any]]:
     """With place in the tree, and the user names of this page; the log itself holds numbers only."""
     keys = {event.actor.removeprefix("user:") for event in events if event.actor.startswith("user:")}
     people = {f"user:{person.pk}": person.get_username() for person in User.objects.filter(pk__in=keys)}
-<<<<<<< HEAD
     places = {place.event_id: place.idx for place in AuditSeq.objects.filter(event__in=events)}
-=======
-    places = dict(AuditSeq.objects.filter(event__in=events).values_list("event", "idx"))
->>>>>>> sequencer
     return [
         {
             "event": event,

@@ -26,6 +26,7 @@ from tests.prove.proof import Proof
 
 LIMIT_S = 1.0
 REFUSED = 503
+FILLED = "PostgreSQL, full disk"
 Fault = Callable[[], Any]
 
 
@@ -160,18 +161,24 @@ def stopped(server: OwnPostgres) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk(folder: Path, portal: Portal, before: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """A file takes what is left of a disk of fixed size; then entries, until no page has room for one."""
-    before()
+def full_disk(folder: Path) -> Iterator[None]:
+    """A file takes what is left of a disk of fixed size. SQLite has no room then for a write-ahead log."""
     filler = folder / "filler"
     with filler.open("wb") as file, suppress(OSError):
         while True:
             os.write(file.fileno(), b"\0" * 4096)
-    portal.ask("fill")
     try:
         yield
     finally:
         filler.unlink()
+
+
+@contextmanager
+def full_disk_and_pages(folder: Path, portal: Portal) -> Iterator[None]:
+    """PostgreSQL still has room in its pages and its log: entries use that up first."""
+    with full_disk(folder):
+        portal.ask("fill")
+        yield
 
 
 @contextmanager
@@ -201,14 +208,14 @@ def try_fault(proof: Proof, portal: Portal, name: str, fault: Fault, rounds: int
     changed: set[str] = set()
     for _round in range(rounds):
         with ExitStack() as stack:
-            if name.endswith("full disk"):  # what fills it must not count as an effect
+            if name == FILLED:  # what fills it must not count as an effect
                 stack.enter_context(fault())
                 before = portal.ask("snapshot")
             else:
                 before = portal.ask("snapshot")
                 stack.enter_context(fault())
             answers = portal.ask("acts")
-            after = portal.ask("snapshot") if name.endswith("full disk") else None
+            after = portal.ask("snapshot") if name == FILLED else None
         after = after or portal.ask("snapshot")
         tried += len(answers)
         worst = max(worst, *(float(answer["s"]) for answer in answers))
@@ -269,7 +276,7 @@ def on_postgresql(proof: Proof, rounds: int) -> None:
                 "PostgreSQL stopped": lambda: stopped(server),
             }
             if is_small:
-                faults["PostgreSQL, full disk"] = lambda: full_disk(disk, portal)
+                faults[FILLED] = lambda: full_disk_and_pages(disk, portal)
             else:
                 proof.note(
                     "4", "PostgreSQL, full disk: not measured, a disk of fixed size needs the right to mount"
@@ -293,7 +300,7 @@ def on_sqlite(proof: Proof, rounds: int) -> None:
                 "SQLite, the file taken away": lambda: taken_away(database),
             }
             if is_small:
-                faults["SQLite, full disk"] = lambda: full_disk(disk, portal, lambda: _truncate_log(database))
+                faults["SQLite, full disk"] = lambda: full_disk(disk)
             else:
                 proof.note(
                     "4", "SQLite, full disk: not measured, a disk of fixed size needs the right to mount"
@@ -303,13 +310,6 @@ def on_sqlite(proof: Proof, rounds: int) -> None:
             control(proof, portal, "SQLite")
         finally:
             portal.close()
-
-
-def _truncate_log(database: Path) -> None:
-    """Without room in the write-ahead log every commit has to make some."""
-    with sqlite3.connect(database) as other:
-        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    other.close()
 
 
 def prove_fail_closed(proof: Proof, *, full: bool) -> None:

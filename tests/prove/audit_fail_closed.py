@@ -5,7 +5,6 @@ behind which something is done gets a request that would be allowed; at the end 
 requests are served, so that a refusal was the fault's doing.
 """
 
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from tests.prove.audit_faults import (
     Portal,
     frozen,
     full_disk,
+    full_disk_and_pages,
     locked_file,
     locked_table,
     small_disk,
@@ -28,6 +28,7 @@ from tests.prove.proof import Proof
 
 LIMIT_S = 1.0
 REFUSED = 503
+FILLED = "PostgreSQL, full disk"
 Fault = Callable[[], Any]
 
 
@@ -36,14 +37,14 @@ def try_fault(proof: Proof, portal: Portal, name: str, fault: Fault, rounds: int
     changed: set[str] = set()
     for _round in range(rounds):
         with ExitStack() as stack:
-            if name.endswith("full disk"):  # what fills it must not count as an effect
+            if name == FILLED:  # what fills it must not count as an effect
                 stack.enter_context(fault())
                 before = portal.ask("snapshot")
             else:
                 before = portal.ask("snapshot")
                 stack.enter_context(fault())
             answers = portal.ask("acts")
-            after = portal.ask("snapshot") if name.endswith("full disk") else None
+            after = portal.ask("snapshot") if name == FILLED else None
         after = after or portal.ask("snapshot")
         tried += len(answers)
         worst = max(worst, *(float(answer["s"]) for answer in answers))
@@ -90,7 +91,7 @@ def on_postgresql(proof: Proof, rounds: int) -> None:
                 "PostgreSQL stopped": lambda: stopped(server),
             }
             if is_small:
-                faults["PostgreSQL, full disk"] = lambda: full_disk(disk, portal)
+                faults[FILLED] = lambda: full_disk_and_pages(disk, portal)
             else:
                 proof.note(
                     "4", "PostgreSQL, full disk: not measured, a disk of fixed size needs the right to mount"
@@ -114,7 +115,7 @@ def on_sqlite(proof: Proof, rounds: int) -> None:
                 "SQLite, the file taken away": lambda: taken_away(database),
             }
             if is_small:
-                faults["SQLite, full disk"] = lambda: full_disk(disk, portal, lambda: _truncate_log(database))
+                faults["SQLite, full disk"] = lambda: full_disk(disk)
             else:
                 proof.note(
                     "4", "SQLite, full disk: not measured, a disk of fixed size needs the right to mount"
@@ -124,13 +125,6 @@ def on_sqlite(proof: Proof, rounds: int) -> None:
             control(proof, portal, "SQLite")
         finally:
             portal.close()
-
-
-def _truncate_log(database: Path) -> None:
-    """Without room in the write-ahead log every commit has to make some."""
-    with sqlite3.connect(database) as other:
-        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    other.close()
 
 
 def prove_fail_closed(proof: Proof, *, full: bool) -> None:

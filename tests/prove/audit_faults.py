@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -149,18 +149,24 @@ def stopped(server: OwnPostgres) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk(folder: Path, portal: Portal, before: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """A file takes what is left of a disk of fixed size; then entries, until no page has room for one."""
-    before()
+def full_disk(folder: Path) -> Iterator[None]:
+    """A file takes what is left of a disk of fixed size. SQLite has no room then for a write-ahead log."""
     filler = folder / "filler"
     with filler.open("wb") as file, suppress(OSError):
         while True:
             os.write(file.fileno(), b"\0" * 4096)
-    portal.ask("fill")
     try:
         yield
     finally:
         filler.unlink()
+
+
+@contextmanager
+def full_disk_and_pages(folder: Path, portal: Portal) -> Iterator[None]:
+    """PostgreSQL still has room in its pages and its log: entries use that up first."""
+    with full_disk(folder):
+        portal.ask("fill")
+        yield
 
 
 @contextmanager

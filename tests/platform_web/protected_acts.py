@@ -103,7 +103,7 @@ def site_acts(at: World) -> list[Act]:
         Act("new_kit", post(ann, "/sites/site-o/kit/")),
         Act("admin:federation_site suspend", _action(ann, "federation/site", "suspend", at.open)),
         Act("admin:federation_site resume", _action(ann, "federation/site", "resume", at.halted)),
-        Act("suspend_site", post(ann, "/sites/site-o/suspend/", reason=reason)),
+        Act("suspend_site", post(ann, f"/sites/{at.open_too.name}/suspend/", reason=reason)),
         Act("resume_site", post(ann, "/sites/site-p/resume/")),
         Act("request_revocation", post(ann, "/sites/site-z/revocation/", reason=reason)),
         Act("confirm_revocation", post(ann, f"/revocations/{one.pk}/confirm/")),

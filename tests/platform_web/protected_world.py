@@ -61,6 +61,7 @@ class World:
         self.ready.save()
         self.paused = self._plain("site-p", Site.Status.SUSPENDED)
         self.open, self.halted = self._plain("site-o"), self._plain("site-q", Site.Status.SUSPENDED)
+        self.open_too = self._plain("site-u")
         self.barred = [self._enrolled(name) for name in ("site-x", "site-y", "site-z", "site-l")]
         self.revocations = [
             Revocation.objects.create(site=site, reason="a laptop was lost", requested_by=self.bea)

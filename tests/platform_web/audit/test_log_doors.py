@@ -21,6 +21,10 @@ from tests.platform_web.signed import is_problem
 NAME = "consilium/site-a"
 
 
+# on PostgreSQL the sequencer sees only what was committed
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
 @pytest.fixture
 def witness():
     return Ed25519PrivateKey.generate()

@@ -24,7 +24,8 @@ from platform_web.registry.models import EvidencePack, ModelVersion
 from tests.platform_web.evidence_switches import switched
 from tests.platform_web.evidence_world import EvidenceWorld
 
-pytestmark = pytest.mark.django_db
+# on PostgreSQL the sequencer sees only what was committed
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture

@@ -46,6 +46,10 @@ def rows_of_the_admin():
             yield f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
 
 
+# on PostgreSQL the sequencer sees only what was committed
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
 @pytest.fixture
 def at(db, site_key, home):
     return protected_world.build(site_key)

@@ -25,7 +25,7 @@ def test_it_shows_the_declared_tensors_and_leaves_nothing(tmp_path, masked):
     if masked:
         spec = with_tensors(spec.model_copy(update={"policy": MASKED, "min_sites": 3, "tensors": ()}))
     run_id = approve(home, spec)
-    (home / "state").mkdir()
+    (home / "state").mkdir(exist_ok=True)
     before = files(home)
     report = dry_run(home, run_id)
     assert files(home) == before

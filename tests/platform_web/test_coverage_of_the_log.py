@@ -6,7 +6,7 @@ from django.test import Client, override_settings
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from platform_web.audit.models import AuditEvent
-from tests.platform_web import protected_acts
+from tests.platform_web import protected_acts, protected_world
 
 # doors that do nothing: each refuses POST, or has the reason why it needs no entry of its own
 READS = {
@@ -48,7 +48,7 @@ def rows_of_the_admin():
 
 @pytest.fixture
 def at(db, site_key, home):
-    return protected_acts.build(site_key)
+    return protected_world.build(site_key)
 
 
 def test_every_door_has_its_case(at):

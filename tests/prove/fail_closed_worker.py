@@ -26,7 +26,7 @@ from django.db import DatabaseError, connection, transaction
 from django.test.utils import setup_test_environment
 
 from platform_web.audit import services
-from tests.platform_web import protected_acts
+from tests.platform_web import protected_acts, protected_world
 
 NOT_EFFECTS = {  # written before the act: attempts are counted, a nonce is used up whatever follows
     "axes_accessattempt",
@@ -72,7 +72,7 @@ def send_all(acts: list[protected_acts.Act]) -> list[dict[str, object]]:
 def main() -> None:
     setup_test_environment()
     call_command("migrate", verbosity=0)
-    acts = protected_acts.acts(protected_acts.build())
+    acts = protected_acts.acts(protected_world.build())
     connection.close()
     print(json.dumps({"acts": len(acts)}), flush=True)
     for line in sys.stdin:

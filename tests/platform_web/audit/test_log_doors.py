@@ -14,7 +14,8 @@ from platform_web.audit.errors import UnwitnessedError
 from platform_web.audit.models import AuditCosignature, AuditEvent, AuditEvidence
 from platform_web.federation.models import Site
 from site_kits.signing import sign_request
-from tests.platform_web.protected_acts import at_agents_door, seal_log
+from tests.platform_web.protected_acts import at_agents_door
+from tests.platform_web.protected_world import seal_log
 from tests.platform_web.signed import is_problem
 
 NAME = "consilium/site-a"

@@ -13,7 +13,7 @@ from platform_web.federation.models import Site
 from tests.platform_web.browser.test_in_the_browser import open_as as open_as
 from tests.platform_web.browser.test_in_the_browser import place as place
 from tests.platform_web.browser.test_standing_page import keep
-from tests.platform_web.protected_acts import seal_log
+from tests.platform_web.protected_world import seal_log
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

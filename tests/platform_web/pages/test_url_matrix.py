@@ -116,16 +116,12 @@ def waiting(rows, people):
     )
 
 
-@pytest.fixture
-def paths(rows, people, waiting):
-    """The address of what belongs to site A, for every name."""
-    model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
-    run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
+def audit_paths(asker):
+    """The addresses of one entry, and of a request to erase its body."""
     entry = AuditEvent.objects.first().event_id
-    asked = AuditRedaction.objects.create(
-        event_id=entry, basis="misplaced", requested_by=people["data_scientist"]
-    )
+    asked = AuditRedaction.objects.create(event_id=entry, basis="misplaced", requested_by=asker)
     return {
+        "audit_entry": f"/audit/{entry}/",
         "audit_entry_file": f"/audit/{entry}/entry.json",
         "audit_proof": f"/audit/{entry}/proof.txt",
         "audit_policy": "/audit/policy.txt",
@@ -134,6 +130,15 @@ def paths(rows, people, waiting):
         "verify_entry": f"/audit/{entry}/verify/",
         "request_redaction": f"/audit/{entry}/redaction/",
         "close_redaction": f"/redactions/{asked.pk}/",
+    }
+
+
+@pytest.fixture
+def paths(rows, people, waiting):
+    """The address of what belongs to site A, for every name."""
+    model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
+    run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
+    return audit_paths(people["data_scientist"]) | {
         "home": "/",
         "people": "/people/",
         "add_person": "/people/add/",
@@ -166,7 +171,6 @@ def paths(rows, people, waiting):
         "ticket": "/clinic/ticket/",
         "audit": "/audit/",
         "verify_audit": "/audit/verify/",
-        "audit_entry": f"/audit/{entry}/",
     }
 
 

@@ -65,7 +65,7 @@ def train_phase(
     done: list[Trained] = []
     noise_of = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=noise_of), _convolutions_for(cases.x, size):
-        torch.manual_seed(_seed(seed, *words, "noise"))
+        torch.manual_seed(round_noise(seed, words))
         for stage in algorithm.stages():
             order = order_of(stage, phase, seed, words)
             done.append(_train_stage(algorithm, stage, cases, order, progress, private))
@@ -169,6 +169,11 @@ def order_of(stage: Stage, phase: str, seed: int, words: tuple[str | int, ...]) 
     """Where the order of the cases is drawn from; stages other than the phase's own have one of their own."""
     own = words if stage.name in (phase, TRAIN) else (*words, stage.name)
     return torch.Generator().manual_seed(_seed(seed, *own))
+
+
+def round_noise(seed: int, words: tuple[str | int, ...]) -> int:
+    """What an algorithm's own noise is seeded with as a round begins."""
+    return _seed(seed, *words, "noise")
 
 
 def passes(stage: Stage, settings: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from platform_web.clinic import views as clinic
 from platform_web.federation import standing_views as standing
 from platform_web.federation import views as federation
 from platform_web.pages import views as pages
+from platform_web.registry import evidence_views as evidence
 from platform_web.registry import views as registry
 from platform_web.training import views as training
 
@@ -52,6 +53,8 @@ urlpatterns = [
     path("runs/<uuid:run_id>/start-with-approved/", training.start_with_approved, name="start_with_approved"),
     path("runs/<uuid:run_id>/stop/", training.stop_run, name="stop_run"),
     path("models/", registry.models, name="models"),
+    path("models/<int:pk>/evidence/", evidence.evidence, name="evidence"),
+    path("evidence/<uuid:pack_id>/", evidence.download, name="download_evidence"),
     path("site-models/<int:pk>/promote/", registry.promote, name="promote"),
     path("promotions/<int:pk>/withdraw/", registry.withdraw, name="withdraw"),
     path("clinic/", clinic.clinic, name="clinic"),

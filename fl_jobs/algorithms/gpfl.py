@@ -1,10 +1,11 @@
 """GPFL: a common table of label embeddings guides the base; a valve gives each site its view of a feature.
 
 Zhang et al., "GPFL: Simultaneously Learning Global and Personalized Feature Information for Personalized
-Federated Learning", ICCV 2023, arXiv:2308.10279, algorithm 1. Deviations, on purpose: the contexts are taken
-from the aggregated table after it arrived (the authors' code takes the site's own, one round old), in the
-first round from the initial table instead of zero; the magnitude term is multiplied by √(10/B), which is the
-authors' strength at their batch of 10 and the same strength at any other. Shape suffixes: B = batch,
+Federated Learning", ICCV 2023, arXiv:2308.10279, algorithm 1. As the paper says and the authors' code does
+not: contexts come from the table that arrived (the code: from the site's own, one round old, and zero in the
+first round), and the site's is divided by the number of labels (equation 7): undivided, the random first
+table drowns what the site has. Deviation, on purpose: the magnitude term is multiplied by √(10/B), which is
+the authors' strength at their batch of 10 and the same strength at any other. Shape suffixes: B = batch,
 K = feature, C = class.
 """
 
@@ -36,21 +37,22 @@ class Valve(nn.Module):
 
 
 class GPFL(PersonalAlgorithm):
-    """``head(valve(base(x), prior-weighted embedding))``; head and label shares stay at the site.
+    """``head(valve(base(x), p))``, p = ``prior_C @ table``; head and label shares stay at the site.
 
     Rows of labels a site has no case of move in a way of their own: a single site's table would show which
     labels it has, so it should leave under masks. The valve holds 2K² + 6K numbers, the table C·K.
     """
 
     shared_prefixes = ("base.", "embedding.", "valve.")
-    prior_C: Tensor  # each label's share of the site's training cases
+    # each label's share of the site's training cases, ÷ number of labels; 0.3.0's models hold it undivided
+    prior_C: Tensor
 
     def __init__(self, model: SplitModel, hyper_parameters: Mapping[str, Any]) -> None:
         super().__init__(model, hyper_parameters)
         features, labels = model.head.in_features, model.head.out_features
         self.embedding = nn.Embedding(labels, features)
         self.valve = Valve(features)
-        self.register_buffer("prior_C", torch.full((labels,), 1.0 / labels))
+        self.register_buffer("prior_C", torch.full((labels,), labels**-2.0))
         self.received_CK: Tensor | None = None  # the table as it arrived, for one round, in no model part
 
     def param_groups(self, stage: str) -> list[dict[str, Any]]:
@@ -62,8 +64,8 @@ class GPFL(PersonalAlgorithm):
         ]
 
     def begin_round(self, batches: Batches) -> None:
-        labels = torch.cat([y_B for _, y_B in batches])
-        self.prior_C.copy_(torch.bincount(labels, minlength=len(self.prior_C)) / len(labels))
+        labels, count = torch.cat([y_B for _, y_B in batches]), len(self.prior_C)
+        self.prior_C.copy_(torch.bincount(labels, minlength=count) / len(labels) / count)
         self.received_CK = self.embedding.weight.detach().clone()
 
     def end_round(self, batches: Batches) -> None:

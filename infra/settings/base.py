@@ -171,6 +171,7 @@ OUTBOX_HANDLERS = {  # name: (function, queue)
     "training.prepare_run": ("platform_web.training.tasks.prepare_run", "default"),
     "training.submit_run": ("platform_web.training.tasks.submit_run", "flare"),
     "registry.collect_run": ("platform_web.registry.tasks.collect_run", "flare"),
+    "registry.make_pack": ("platform_web.registry.evidence.issuing.make_pack", "default"),
 }
 # What higher apps answer for lower ones, by name so that nothing below imports up.
 HEARTBEAT_PROVIDERS = {  # (site) -> list[dict]

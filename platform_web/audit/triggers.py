@@ -20,6 +20,7 @@ INSERT_ONLY = (
 )
 DELETE_ONLY = ("audit_body",)  # what a person may have erased; never changed
 TABLES = (*INSERT_ONLY, *DELETE_ONLY)
+NAMES = {"sqlite": ("no_update", "no_delete"), "postgresql": ("no_change", "no_truncate")}
 _ABORT = f"SELECT RAISE(ABORT, '{SENTENCE}')"
 _FUNCTION = (
     "CREATE OR REPLACE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -39,11 +40,16 @@ def create(schema_editor: BaseDatabaseSchemaEditor, tables: Iterable[str] = TABL
 
 def drop(schema_editor: BaseDatabaseSchemaEditor, tables: Iterable[str] = TABLES) -> None:
     """Take the triggers away: for a reversed migration and for tests that empty the tables."""
-    sqlite = schema_editor.connection.vendor == "sqlite"
+    vendor = schema_editor.connection.vendor
     for table in tables:
-        for name in ("no_update", "no_delete") if sqlite else ("no_change", "no_truncate"):
-            on = "" if sqlite else f" ON {table}"
+        on = "" if vendor == "sqlite" else f" ON {table}"
+        for name in NAMES[vendor]:
             schema_editor.execute(f"DROP TRIGGER IF EXISTS {table}_{name}{on}")
+
+
+def names_of(table: str, vendor: str) -> set[str]:
+    """The triggers of an insert-only table."""
+    return {f"{table}_{name}" for name in NAMES[vendor]}
 
 
 def _on_sqlite(table: str) -> list[str]:

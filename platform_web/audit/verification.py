@@ -60,11 +60,12 @@ def verify_columns(result: Verification) -> None:
     """Each entry's bytes against their hash and the columns that people filter by."""
     for event in AuditEvent.objects.order_by("number").iterator(chunk_size=CHUNK):
         result.entries += 1
-        if not _is_intact(event):
+        if not is_intact(event):
             result.changed.add(event.number)
 
 
-def _is_intact(event: AuditEvent) -> bool:
+def is_intact(event: AuditEvent) -> bool:
+    """Whether bytes, hash and the columns that people filter by agree."""
     leaf = bytes(event.leaf)
     try:
         named = read_envelope(leaf)

@@ -25,6 +25,11 @@ def artifact(sha256: str) -> Path:
     return home() / "artifacts" / "sha256" / sha256
 
 
+def evidence_zip(zip_sha256: str) -> Path:
+    """An evidence pack by the digest of its file."""
+    return private_folder(home() / "evidence") / f"{zip_sha256}.zip"
+
+
 def server_kit() -> Path:
     """The NVFlare server's folder: ``startup/ local/ rounds/``."""
     return home() / "flare" / "server"

@@ -5,3 +5,6 @@ from compliance.events import register
 register("model.promoted", frozenset({"arm", "proposed", "replaces"}))
 register("model.withdrawn")
 register("model.delivered")
+register("evidence.asked", frozenset({"language"}))
+register("evidence.issued", frozenset({"language", "failing", "key"}))
+register("evidence.fetched")

@@ -22,7 +22,7 @@ def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
     Raises MissingPartError when one is missing, CollectionError when one is altered or too large.
     """
     for digest in sorted(set(wanted)):
-        if _is_stored(digest):
+        if is_stored(digest):
             continue
         source = next(
             (path for path in folder.rglob(digest) if path.is_file() and not path.is_symlink()), None
@@ -47,8 +47,8 @@ def store_shared_parts(folder: Path, wanted: Iterable[str]) -> None:
         _store(source, digest)
 
 
-def _is_stored(digest: str) -> bool:
-    """A file cut off or altered on disk is written again."""
+def is_stored(digest: str) -> bool:
+    """Whether the store holds this part whole; the file is hashed again."""
     path = places.artifact(digest)
     return path.is_file() and _sha256_of(path) == digest
 

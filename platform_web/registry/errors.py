@@ -17,3 +17,7 @@ class MissingPartError(CollectionError):
 
 class PromotionError(RegistryError):
     """A site's model cannot be promoted as asked; nothing was changed."""
+
+
+class EvidenceError(RegistryError):
+    """An evidence pack cannot be made or handed over now."""

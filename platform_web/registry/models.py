@@ -1,5 +1,6 @@
-"""Digests and figures of models. Shared parts lie below the portal's ``artifacts``, personal ones never."""
+"""Digests and figures of models; evidence packs. Shared parts lie in ``artifacts``, personal ones never."""
 
+import uuid
 from typing import ClassVar
 
 from django.conf import settings
@@ -100,3 +101,31 @@ class Promotion(models.Model):
 
     def __str__(self) -> str:
         return str(self.site_model)
+
+
+class EvidencePack(models.Model):
+    """A pack that was asked for: as of ``asked``; a worker makes it, and only its digests are kept here."""
+
+    site_path: ClassVar[str] = "version__site_models__site"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="packs")
+    language = models.CharField(max_length=7, choices=Site.Language.choices)
+    asked = models.DateTimeField()
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    made = models.DateTimeField(null=True, blank=True)
+    zip_sha256 = models.CharField(max_length=64, blank=True, default="")
+    manifest_sha256 = models.CharField(max_length=64, blank=True, default="")
+    bytes = models.PositiveBigIntegerField(default=0)
+    failing = models.JSONField(default=list, blank=True)
+    error = models.TextField(blank=True, default="")
+
+    objects = ScopedManager()
+
+    class Meta:
+        ordering = ["-asked"]
+        verbose_name = _("evidence pack")
+        verbose_name_plural = _("evidence packs")
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.asked:%Y-%m-%d %H:%M}"

@@ -14,6 +14,7 @@ from platform_web.accounts.scope import has_role, role_required
 from platform_web.audit.errors import UnwitnessedError
 from platform_web.registry import selectors, services
 from platform_web.registry.errors import RegistryError
+from platform_web.registry.evidence.issuing import EVIDENCE_ROLES
 from platform_web.registry.models import Arm, Promotion, SiteModel
 from platform_web.training import selectors as training
 from platform_web.training.models import Run
@@ -37,6 +38,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "receipt": receipt_of(run, request.user),
         "privacy": privacy_sentences(run),
         "footprint": training.footprint_rows(run, request.user),
+        "evidence_of": run.versions.all() if has_role(request.user, *EVIDENCE_ROLES) else (),
         "arms": Arm,
         "may_promote": has_role(request.user, Role.ADMINISTRATOR),
         "may_stop": has_role(request.user, Role.ADMINISTRATOR, Role.DATA_SCIENTIST),

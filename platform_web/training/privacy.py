@@ -18,12 +18,13 @@ def privacy_sentences(run: Run) -> list[str]:
     if run.spec is None or run.privacy is None:
         return []
     try:
-        return _sentences(run.run_spec(), run.sites.count())
+        return sentences_of(run.run_spec(), run.sites.count())
     except (RunStateError, SpecError):  # of another version: a promise that cannot be counted is not made
         return [_("This run's privacy cannot be stated: its specification is of another version.")]
 
 
-def _sentences(spec: RunSpec, sites: int) -> list[str]:
+def sentences_of(spec: RunSpec, sites: int) -> list[str]:
+    """What a run of this specification promises with so many sites. Raises SpecError."""
     privacy = spec.policy.privacy
     if privacy is None:
         return []

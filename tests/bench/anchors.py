@@ -4,8 +4,10 @@
 
 Accuracy is Σ correct ÷ Σ test cases over all sites, measured after the download and before local training, as
 PFLlib does. "last five" is the mean of the last five measurements. Side by side both start from the same
-weights, so seeds are pairs; against stored results seeds are not pairs. Equivalent or better: the one-sided
-95 % lower bound of (ours − PFLlib's) lies above −1 point; equivalent: the 90 % interval lies within ±1 point.
+weights and see the cases in the same order (only the short last batch of a pass is dropped there and counted
+by its share here), so seeds are pairs; against stored results they are not. Equivalent or better: the
+one-sided 95 % lower bound of (ours − PFLlib's) lies above −1 point; equivalent: the 90 % interval lies within
+±1 point.
 "honest" is our test accuracy at the round with the best accuracy on a fifth of the training cases held out.
 Each run is a process of its own with one thread; the two sides take turns. ``--keep FILE`` writes rows down
 as they are measured and measures none of them again, unless the code has changed: a campaign takes hours.
@@ -41,21 +43,22 @@ def data_folder():
     return Path(os.environ.get("CONSILIUM_DATA", REPOSITORY.parent / "shared" / "data")) / "pfllib"
 
 
-def ours(partition, method, *, rounds, seed, validation=0.0, weights=""):
+def ours(partition, method, *, rounds, seed, validation=0.0, start="", authors_way=False):
     cell = {
         "partition": str(partition), "algorithm": method.ours, "settings": method.our_settings,
-        "rounds": rounds, "seed": seed, "validation": validation, "stacked": "auto", "weights": weights,
+        "rounds": rounds, "seed": seed, "validation": validation, "stacked": "auto", "start": start,
+        "authors_way": authors_way,
     }  # fmt: skip
     return run([sys.executable, "-m", "tests.bench.anchor_cells", json.dumps(cell)])
 
 
-def theirs(checkout, partition, method, *, rounds, seed, weights):
+def theirs(checkout, partition, method, *, rounds, seed, start, every=0):
     network = network_of(partition)
     return run([
         sys.executable, str(REPOSITORY / "tests" / "bench" / "pfllib_driver.py"), "--pfllib", str(checkout),
         "--partition", str(partition), "--algorithm", method.theirs, "--network", network,
-        "--rounds", str(rounds), "--every", str(EVERY[network]), "--seed", str(seed),
-        "--settings", json.dumps(method.their_settings), "--weights", weights,
+        "--rounds", str(rounds), "--every", str(every or EVERY[network]), "--seed", str(seed),
+        "--settings", json.dumps(method.their_settings), "--start", start,
     ])  # fmt: skip
 
 
@@ -102,11 +105,11 @@ def cell(partition, method, seed, stored, options):
     network = network_of(partition)
     rounds = options.rounds or ROUNDS[network]
     with tempfile.TemporaryDirectory() as scratch:
-        weights = str(Path(scratch) / "weights.npz")
-        mine = ours(partition, method, rounds=rounds, seed=seed, weights=weights)
+        start = str(Path(scratch) / "start.npz")
+        mine = ours(partition, method, rounds=rounds, seed=seed, start=start)
         peer = None
         if options.pfllib:
-            peer = theirs(options.pfllib, partition, method, rounds=rounds, seed=seed, weights=weights)
+            peer = theirs(options.pfllib, partition, method, rounds=rounds, seed=seed, start=start)
     honest = None
     if options.honest is None or seed < options.honest:
         honest = ours(partition, method, rounds=rounds, seed=seed, validation=0.2)
@@ -127,6 +130,7 @@ def _figures(mine, peer, honest, every):
     for name in ("cpu_s_per_round", "cpu_s_per_evaluation", "rss_mb"):
         row[name] = mine[name]
         row[f"pfllib_{name}"] = peer and peer[name]
+    row["curve"], row["pfllib_curve"] = curve, peer and peer["curve"]
     row["pfllib_best"] = peer and max(peer["curve"])
     row["pfllib_last_five"] = peer and statistics.fmean(peer["curve"][-5:])
     if honest is not None:

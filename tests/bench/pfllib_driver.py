@@ -3,7 +3,9 @@
 It imports nothing of ours and changes no algorithm of theirs. What it adds: empty modules in the place of
 imports that these algorithms never call (torchvision, matplotlib, cvxpy, h5py …; without them PFLlib takes
 less memory, not more), a small network for 8×8 digits because PFLlib has none of that shape, seeds
-for Python, NumPy and torch, a clock around its evaluation, and no results written to disk.
+for Python, NumPy and torch, a clock around its evaluation, and no results written to disk. With ``--start``
+each training pass takes the cases in the order given (the short last batch dropped, as ever), its noise is
+seeded, and models, GPFL's embeddings and valve and FedCP's gate begin with the weights given.
 """
 
 import argparse
@@ -48,6 +50,9 @@ DEFAULTS = {
     "K": 5, "plocal_epochs": 1, "tau": 1.0, "eta": 1.0, "rand_percent": 80, "layer_idx": 2, "momentum": 0.1,
     "kl_weight": 0.0, "first_stage_bound": 0,
 }  # fmt: skip
+
+
+TRAINING = {"train", "ptrain", "train_cs_model"}  # what PFLlib's clients call their passes
 
 
 class Absent(types.ModuleType):
@@ -103,6 +108,79 @@ def network(name):
     return DigitsCNN()
 
 
+class Passes:
+    """A site's training passes: a sampler that goes through its cases in the next order given."""
+
+    def __init__(self, orders, noise):
+        self.left = iter(zip(orders.tolist(), noise.tolist(), strict=True))
+        self.count = orders.shape[1]
+        self.training = False
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):  # called by the loader's first batch, when the loader has drawn its own seed
+        import torch
+
+        order, noise = next(self.left)
+        torch.manual_seed(noise)
+        return iter(order)
+
+
+def give_orders(start):
+    """Let the clients' training methods, and nothing else, load cases in the orders given; returns them."""
+    from flcore.clients.clientbase import Client
+    from torch.utils.data import DataLoader
+
+    sites = sum(name.startswith("orders_") for name in start)
+    given = [Passes(start[f"orders_{site}"], start[f"noise_{site}"]) for site in range(sites)]
+    shuffled = Client.load_train_data
+
+    def load_train_data(client, batch_size=None):
+        loader = shuffled(client, batch_size)
+        own = given[client.id]
+        if not own.training:
+            return loader
+        return DataLoader(loader.dataset, loader.batch_size, sampler=own, drop_last=loader.drop_last)
+
+    def in_order(method):
+        def train(client):
+            given[client.id].training = True
+            method(client)
+            given[client.id].training = False
+
+        return train
+
+    Client.load_train_data = load_train_data
+    for kind in Client.__subclasses__():
+        for name in TRAINING & vars(kind).keys():
+            setattr(kind, name, in_order(vars(kind)[name]))
+    return given
+
+
+def copy_weights(start, prefix, modules):
+    """Copy the arrays ``prefix`` 0, 1 … to the parameters of ``modules``, in their order."""
+    import torch
+
+    parameters = list(itertools.chain.from_iterable(module.parameters() for module in modules))
+    given = sum(name.startswith(prefix) for name in start)
+    if given != len(parameters):
+        raise SystemExit(f"{given} arrays {prefix}… were given for {len(parameters)} of PFLlib's")
+    with torch.no_grad():
+        for number, parameter in enumerate(parameters):
+            value = torch.from_numpy(start[f"{prefix}{number}"])
+            if value.shape != parameter.shape:
+                raise SystemExit(f"{prefix}{number} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            parameter.copy_(value)
+
+
+def own_modules(algorithm, client):
+    """The modules beside the model that a client begins with; GPFL has its embeddings twice."""
+    if algorithm == "GPFL":
+        return [[client.GCE, client.CoV], [client.GCE_frozen, client.CoV]]
+    return [[client.model.gate.cs]] if algorithm == "FedCP" else [[]]
+
+
 class Marks(list):
     """Stands for the list that every server appends to at a round's end; notes the CPU time then."""
 
@@ -137,7 +215,8 @@ class Clock:
         setattr(server, name, timed)
 
 
-def run(options):
+def make_server(options):
+    """The server with its clients, and the passes that were given to them."""
     import torch
 
     torch.set_num_threads(1)
@@ -148,22 +227,33 @@ def run(options):
     np.random.seed(options.seed)  # noqa: NPY002 - PFLlib uses the global one
     torch.manual_seed(options.seed)
     module, name, split = SERVERS[options.algorithm]
+    server_class = getattr(importlib.import_module(f"flcore.servers.{module}"), name)
     args.model = network(options.network)
-    if options.weights:
-        with np.load(options.weights, allow_pickle=False) as arrays, torch.no_grad():
-            for number, parameter in enumerate(args.model.parameters()):
-                parameter.copy_(torch.from_numpy(arrays[f"arr_{number}"]))
+    start = dict(np.load(options.start, allow_pickle=False)) if options.start else {}
+    given = give_orders(start) if start else []
+    if start:
+        copy_weights(start, "model_", [args.model])
     if split:
         args.head = copy.deepcopy(args.model.fc)
         args.model.fc = torch.nn.Identity()
         args.model = importlib.import_module("flcore.trainmodel.models").BaseHeadSplit(args.model, args.head)
-    server = getattr(importlib.import_module(f"flcore.servers.{module}"), name)(args, 0)
+    server = server_class(args, 0)
+    if start:
+        for modules in itertools.chain(*(own_modules(name, client) for client in server.clients)):
+            copy_weights(start, "own_", modules)
+    return server, given
+
+
+def run(options):
+    server, given = make_server(options)
     server.save_results = server.save_global_model = lambda: None
     clock = Clock()
     for method in ("evaluate", "evaluate_personalized"):
         clock.around(server, method)
     server.Budget = marks = Marks(clock)
     server.train()
+    if any(list(passes.left) for passes in given):
+        raise SystemExit("PFLlib made fewer passes than orders were given")
     spent = [after - before for before, after in itertools.pairwise(marks.at)]
     curve = server.rs_test_acc[1::2] if options.algorithm == "Ditto" else server.rs_test_acc
     return {
@@ -184,13 +274,13 @@ def main():
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", default="{}")
-    parser.add_argument("--weights", type=Path, help="npz of initial weights, in the order of the layers")
+    parser.add_argument("--start", type=Path, help="npz of initial weights, orders and noise seeds")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     absent(UNUSED)
     sys.path.insert(0, str((options.pfllib / "system").resolve()))
     partition = options.partition.resolve()
-    options.weights = options.weights and options.weights.resolve()
+    options.start = options.start and options.start.resolve()
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "system").mkdir()
         options.clients = write_dataset(partition, Path(scratch) / "dataset" / "bench")

@@ -157,7 +157,7 @@ def test_the_executor_wrote_only_below_its_home(federation):
         home = federation.site_home(name)
         assert {path.name for path in home.iterdir()} == {
             "site.json", "flare", "data", "registered", "personal", "artifacts",
-            "policy.toml", "requests", "egress",
+            "policy.toml", "requests", "egress", "state",
         }  # fmt: skip
 
 

@@ -2,11 +2,24 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
+from fl_jobs import training
+from fl_jobs.catalog import ALGORITHMS
+from fl_jobs.packaging.spec import ModelSpec
+from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
+from fl_jobs.training import shuffled
+from tests.bench.anchor_cells import DIGITS, LOOP
+from tests.bench.anchor_start import write_start
 from tests.bench.anchor_table import main
 from tests.bench.anchors import ratios, shown, verdicts
+from tests.bench.authors_ways import WAYS
 from tests.bench.kept_rows import KeptRows
+from tests.bench.pfllib_driver import Passes, copy_weights
+from tests.bench.same_numbers import cut
+from tests.fl_jobs.partitions import write_partition
 
 
 @pytest.mark.parametrize(
@@ -76,3 +89,107 @@ def test_what_holds_no_rows_is_refused_in_one_sentence(tmp_path, capsys, text):
     assert main([str(tmp_path / "rows")]) == 2
     assert main([]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def start_of(tmp_path, name, sizes=(30, 22, 7), **settings):
+    """What a run of two rounds on a small partition writes for the other side, and its simulation."""
+    source = PartitionFolder(write_partition(tmp_path / "p", sizes=sizes))
+    spec = make_spec(
+        source, name, ModelSpec(name="image_conv2", arguments=DIGITS),
+        rounds=2, seed=5, hyper_parameters=LOOP | settings, only=("personal",),
+    )  # fmt: skip
+    write_start(spec, source, tmp_path / "start.npz")
+    with np.load(tmp_path / "start.npz", allow_pickle=False) as arrays:
+        return dict(arrays), Simulation(spec, source, tmp_path / "scratch", Options(stacked="off"))
+
+
+@pytest.mark.parametrize("name", ["fedper", "fedrep", "dbe", "ditto", "gpfl", "fedcp"])
+def test_the_other_side_is_told_the_order_that_training_takes(tmp_path, monkeypatch, name):
+    start, simulation = start_of(tmp_path, name, local_epochs=2)
+    taken = {site: [] for site in simulation.source.sites}
+
+    def watched(cases, settings, order, device):
+        taken[simulation.session.site].append(batches := list(shuffled(cases, settings, order, device)))
+        return batches
+
+    monkeypatch.setattr(training, "shuffled", watched)
+    list(simulation.rows())
+    for number, site in enumerate(simulation.source.sites):
+        x = simulation.source.read(site, None).train.x
+        told = start[f"orders_{number}"]
+        one_round = len(told) - len(taken[site])  # the round PFLlib plays after its last measurement
+        assert 0 < one_round <= len(told) // 3
+        for places, batches in zip(told, taken[site], strict=False):
+            assert np.array_equal(x[places], torch.cat([x_B for x_B, _ in batches]).numpy())
+
+
+def test_the_other_side_is_told_the_weights_and_the_noise_of_ours(tmp_path, monkeypatch):
+    start, simulation = start_of(tmp_path, "fedcp")
+    algorithm = simulation.session.models.load("personal", {}, 0).algorithm
+    for prefix, modules in {"model": ("base", "head"), "own": ("gate",)}.items():
+        held = [p for name in modules for p in algorithm.get_submodule(name).parameters()]
+        assert sum(key.startswith(prefix) for key in start) == len(held)
+        for number, parameter in enumerate(held):
+            assert np.array_equal(start[f"{prefix}_{number}"], parameter.detach().numpy())
+    seeds, drawn = [], torch.nn.functional.gumbel_softmax
+
+    def watched(*arguments, **names):
+        seeds.append(torch.initial_seed())
+        return drawn(*arguments, **names)
+
+    monkeypatch.setattr(torch.nn.functional, "gumbel_softmax", watched)
+    list(simulation.rows())
+    told = {int(seed) for number in range(3) for seed in start[f"noise_{number}"][:2]}
+    assert set(seeds) == told
+
+
+def test_the_driver_gives_a_pass_its_order_and_its_noise_and_ends_with_the_orders():
+    orders, noise = np.array([[2, 0, 1], [1, 2, 0]]), np.array([7, 8])
+    passes = Passes(orders, noise)
+    assert len(passes) == 3
+    for row, seed in zip(orders, noise, strict=True):
+        assert list(passes) == list(row)
+        assert torch.initial_seed() == seed
+    with pytest.raises(StopIteration):
+        iter(passes)
+
+
+def test_the_driver_takes_weights_only_where_they_fit():
+    one, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    start = {f"own_{number}": p.detach().numpy() for number, p in enumerate(one.parameters())}
+    copy_weights(start, "own_", [other])
+    assert torch.equal(other.weight, one.weight)
+    assert torch.equal(other.bias, one.bias)
+    with pytest.raises(SystemExit, match="2 arrays own_… were given for 4"):
+        copy_weights(start, "own_", [other, one])
+    with pytest.raises(SystemExit, match=r"own_0 is \(3, 2\), not \(2, 3\)"):
+        copy_weights(start, "own_", [torch.nn.Linear(3, 2)])
+
+
+def test_a_partition_is_cut_to_whole_batches_and_keeps_its_test_cases(tmp_path):
+    source = write_partition(tmp_path / "p", sizes=(30, 22, 41))
+    assert cut(source, tmp_path / "cut", 10) == 3 * 9
+    for number, count in enumerate((30, 20, 40)):
+        name = f"client_{number:02d}.npz"
+        with np.load(source / name) as before, np.load(tmp_path / "cut" / name) as after:
+            assert np.array_equal(after["x_train"], before["x_train"][:count])
+            assert np.array_equal(after["y_train"], before["y_train"][:count])
+            assert np.array_equal(after["x_test"], before["x_test"])
+    with pytest.raises(SystemExit, match="fewer than 25 training cases"):
+        cut(source, tmp_path / "more", 25)
+
+
+@pytest.mark.parametrize("name", sorted(WAYS))
+def test_the_authors_way_differs_from_ours_only_where_it_says_so(tmp_path, monkeypatch, name):
+    """Sites of one batch that hardly learn: the table stays, the last batch's mean is that of all cases."""
+    module, _, kind = ALGORITHMS[name].path.partition(":")
+    settings = {"sizes": (10, 10, 10), "learning_rate": 1e-5}
+    _, simulation = start_of(tmp_path, name, **settings)
+    ours = [row.train_loss for row in simulation.rows()][1:]
+    monkeypatch.setattr(f"{module}.{kind}", WAYS[name])
+    _, simulation = start_of(tmp_path / "authors", name, **settings)
+    theirs = [row.train_loss for row in simulation.rows()][1:]
+    if name == "gpfl":  # contexts: zero in the first round, then the site's own is not divided
+        assert all(abs(one - other) > 0.01 for one, other in zip(ours, theirs, strict=True))
+    else:
+        assert ours == pytest.approx(theirs, abs=0.001)

@@ -94,7 +94,7 @@ def test_fedcp_holds_the_common_head_and_the_context_for_a_round():
 def test_the_loss_of_gpfl_is_its_three_terms():
     algorithm = build("gpfl", embedding_pull=0.3)
     algorithm.begin_round([(X[:10], Y[:10]), (X[10:], Y[10:])])
-    assert algorithm.prior_C.tolist() == [0.5, 0.5]
+    assert algorithm.prior_C.tolist() == [0.25, 0.25]  # equation 7: shares ÷ number of labels
     table = algorithm.embedding.weight.detach().clone()
     with torch.no_grad():
         algorithm.embedding.weight.add_(torch.randn(2, 4, generator=torch.Generator().manual_seed(2)))
@@ -105,7 +105,7 @@ def test_the_loss_of_gpfl_is_its_three_terms():
         gamma, beta = algorithm.valve.gamma(context), algorithm.valve.beta(context)
         return functional.relu(h * (1 + gamma) + beta)
 
-    personal, common = valve(sum(0.5 * row for row in table)), valve(sum(table) / 2)
+    personal, common = valve(sum(0.5 * row for row in table) / 2), valve(sum(table) / 2)
     angles = torch.stack(
         [functional.cosine_similarity(common, row[None], dim=1) for row in algorithm.embedding.weight], dim=1
     )

@@ -1,6 +1,7 @@
 """Every door of the portal behind which something is done, each with one request that is allowed to do it.
 
-A request is made when it is sent: nonces are fresh. The proof that the log fails closed uses the same list.
+``protected_world.build()`` makes its world without pytest, so that the proof of failing closed uses the same
+list. A request is made when it is sent: nonces and one-time forms are fresh.
 """
 
 import json
@@ -11,13 +12,14 @@ from unittest import mock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.test import Client, override_settings
+from django.utils import timezone
 
 from compliance.note import COSIGNATURE_V1, Checkpoint, sign, verifier_key
 from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent
 from platform_web.federation import places
 from platform_web.federation.models import Site
-from platform_web.registry.models import Promotion, SiteModel
+from platform_web.registry.models import EvidencePack, ModelVersion, Promotion, SiteModel
 from site_kits.decisions import sign_decision
 from site_kits.signing import sign_request
 from tests.platform_web import world
@@ -101,7 +103,7 @@ def site_acts(at: World) -> list[Act]:
         Act("new_kit", post(ann, "/sites/site-o/kit/")),
         Act("admin:federation_site suspend", _action(ann, "federation/site", "suspend", at.open)),
         Act("admin:federation_site resume", _action(ann, "federation/site", "resume", at.halted)),
-        Act("suspend_site", post(ann, "/sites/site-s/suspend/", reason=reason)),
+        Act("suspend_site", post(ann, f"/sites/{at.open_too.name}/suspend/", reason=reason)),
         Act("resume_site", post(ann, "/sites/site-p/resume/")),
         Act("request_revocation", post(ann, "/sites/site-z/revocation/", reason=reason)),
         Act("confirm_revocation", post(ann, f"/revocations/{one.pk}/confirm/")),
@@ -124,6 +126,7 @@ def learning_acts(at: World) -> list[Act]:
     other = SiteModel.objects.filter(site=at.sites[0], version__run=rows.done).exclude(
         pk=rows.promotions[0].site_model_id
     )
+    version = rows.promotions[0].site_model.version
     served, reason = Promotion.objects.get(site=at.sites[1], withdrawn=None), "worse on our cases"
     return [
         Act("add_study", post(dana, "/studies/add/", **study)),
@@ -131,9 +134,20 @@ def learning_acts(at: World) -> list[Act]:
         Act("start_with_approved", post(dana, f"/runs/{at.ready.pk}/start-with-approved/")),
         Act("stop_run", post(dana, f"/runs/{rows.running.pk}/stop/")),
         Act("ticket", post(at.clients["cleo-1"], "/clinic/ticket/", promotion=rows.promotions[0].pk)),
+        Act("evidence", post(ann, f"/models/{version.pk}/evidence/", language="en")),
+        Act("download_evidence", lambda: ann.get(f"/evidence/{_made_pack(at, version).pk}/")),
         Act("promote", post(ann, f"/site-models/{other.first().pk}/promote/", reason=reason)),
         Act("withdraw", post(ann, f"/promotions/{served.pk}/withdraw/", reason=reason)),
     ]
+
+
+def _made_pack(at: World, version: ModelVersion) -> EvidencePack:
+    """One whose file is there to be fetched."""
+    now = timezone.now()
+    places.evidence_zip(sha("pack")).write_bytes(b"a pack")
+    return EvidencePack.objects.create(
+        version=version, language="en", asked=now, asked_by=at.ann, made=now, zip_sha256=sha("pack")
+    )
 
 
 def agent_acts(at: World) -> list[Act]:

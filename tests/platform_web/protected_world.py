@@ -1,4 +1,4 @@
-"""A world with as much in it as one request at each door of the portal needs, made without pytest."""
+"""What one request at every door of the portal needs: people, sites, runs, models, a signed log."""
 
 import json
 from datetime import timedelta
@@ -60,8 +60,8 @@ class World:
         self.ready.min_sites, self.ready.server_sees_updates = 2, True
         self.ready.save()
         self.paused = self._plain("site-p", Site.Status.SUSPENDED)
-        self._plain("site-s")
         self.open, self.halted = self._plain("site-o"), self._plain("site-q", Site.Status.SUSPENDED)
+        self.open_too = self._plain("site-u")
         self.barred = [self._enrolled(name) for name in ("site-x", "site-y", "site-z", "site-l")]
         self.revocations = [
             Revocation.objects.create(site=site, reason="a laptop was lost", requested_by=self.bea)

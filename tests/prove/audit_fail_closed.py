@@ -5,8 +5,6 @@ behind which something is done gets a request that would be allowed; at the end 
 requests are served, so that a refusal was the fault's doing.
 """
 
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from typing import Any
 
 from tests.prove.audit_faults import (
     OwnPostgres,
+    Portal,
     frozen,
     full_disk,
     full_disk_and_pages,
@@ -31,50 +30,6 @@ LIMIT_S = 1.0
 REFUSED = 503
 FILLED = "PostgreSQL, full disk"
 Fault = Callable[[], Any]
-
-
-class Portal:
-    """The worker process."""
-
-    def __init__(self, home: Path, database_url: str) -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ,
-            "CONSILIUM_HOME": str(home),
-            "DATABASE_URL": database_url,
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-m", "tests.prove.fail_closed_worker"]
-        self.log = (home.parent / "portal.log").open("w")
-        self.process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        self.acts = int(self._answer()["acts"])
-
-    def ask(self, word: str) -> Any:
-        assert self.process.stdin
-        self.process.stdin.write(f"{word}\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            last = Path(self.log.name).read_text().strip().splitlines()[-30:]
-            raise RuntimeError(f"the portal ended: {chr(10).join(last)}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.log.close()
 
 
 def try_fault(proof: Proof, portal: Portal, name: str, fault: Fault, rounds: int) -> None:
@@ -136,7 +91,7 @@ def on_postgresql(proof: Proof, rounds: int) -> None:
                 "PostgreSQL stopped": lambda: stopped(server),
             }
             if is_small:
-                faults[FILLED] = lambda: full_disk_and_pages(disk, lambda: portal.ask("fill"))
+                faults[FILLED] = lambda: full_disk_and_pages(disk, portal)
             else:
                 proof.note(
                     "4", "PostgreSQL, full disk: not measured, a disk of fixed size needs the right to mount"

@@ -1,18 +1,65 @@
-"""What can happen to the log's database, each for as long as a block runs."""
+"""What the fail-closed proof does to a database: a lock, a stopped process, a full disk, no server at all."""
 
+import json
 import os
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
+
+
+class Portal:
+    """The worker process."""
+
+    def __init__(self, home: Path, database_url: str) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **os.environ,
+            "CONSILIUM_HOME": str(home),
+            "DATABASE_URL": database_url,
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "tests.prove.fail_closed_worker"]
+        self.log = (home.parent / "portal.log").open("w")
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self.acts = int(self._answer()["acts"])
+
+    def ask(self, word: str) -> Any:
+        assert self.process.stdin
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            last = Path(self.log.name).read_text().strip().splitlines()[-30:]
+            raise RuntimeError(f"the portal ended: {chr(10).join(last)}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.log.close()
 
 
 class OwnPostgres:
@@ -115,10 +162,10 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_and_pages(folder: Path, fill: Callable[[], object]) -> Iterator[None]:
+def full_disk_and_pages(folder: Path, portal: Portal) -> Iterator[None]:
     """PostgreSQL still has room in its pages and its log: entries use that up first."""
     with full_disk(folder):
-        fill()
+        portal.ask("fill")
         yield
 
 

@@ -4,11 +4,12 @@ import uuid
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
 from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent, AuditRedaction
 from platform_web.federation.models import Revocation, Site
-from platform_web.registry.models import SiteModel
+from platform_web.registry.models import EvidencePack, SiteModel
 
 OK, AWAY, NO, NONE, BAD = 200, 302, 403, 404, 422
 # URL name: (method, {role: status}); "a" roles belong to site A, "b" roles to site B
@@ -47,6 +48,8 @@ TABLE = {
     "start_with_approved": ("post", {"administrator": AWAY, "data_scientist": AWAY}),
     "stop_run": ("post", {"administrator": AWAY, "data_scientist": AWAY}),
     "models": ("get", READERS),
+    "evidence": ("get", {"administrator": OK, "auditor": OK}),
+    "download_evidence": ("get", {"administrator": AWAY, "auditor": AWAY}),
     "promote": ("post", {"administrator": AWAY}),
     "withdraw": ("post", {"administrator": AWAY}),
     "clinic": ("get", {"clinician a": OK, "clinician b": OK}),
@@ -116,11 +119,18 @@ def waiting(rows, people):
     )
 
 
-def audit_paths(asker):
-    """The addresses of one entry, and of a request to erase its body."""
-    entry = AuditEvent.objects.first().event_id
-    asked = AuditRedaction.objects.create(event_id=entry, basis="misplaced", requested_by=asker)
+def asked_pack(version, person):
+    """An evidence pack that is not made yet."""
+    now = timezone.now()
+    return EvidencePack.objects.create(version=version, language="en", asked=now, asked_by=person)
+
+
+def log_paths(entry, asking):
+    """The addresses of the log and of one of its entries, whose body somebody asked to erase."""
+    asked = AuditRedaction.objects.create(event_id=entry, basis="misplaced", requested_by=asking)
     return {
+        "audit": "/audit/",
+        "verify_audit": "/audit/verify/",
         "audit_entry": f"/audit/{entry}/",
         "audit_entry_file": f"/audit/{entry}/entry.json",
         "audit_proof": f"/audit/{entry}/proof.txt",
@@ -137,8 +147,10 @@ def audit_paths(asker):
 def paths(rows, people, waiting):
     """The address of what belongs to site A, for every name."""
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
+    asked = asked_pack(model.version, people["auditor"])
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
-    return audit_paths(people["data_scientist"]) | {
+    entry = AuditEvent.objects.first().event_id
+    return log_paths(entry, people["data_scientist"]) | {
         "home": "/",
         "people": "/people/",
         "add_person": "/people/add/",
@@ -165,12 +177,12 @@ def paths(rows, people, waiting):
         "start_with_approved": f"{run}start-with-approved/",
         "stop_run": f"{run}stop/",
         "models": "/models/",
+        "evidence": f"/models/{model.version_id}/evidence/",
+        "download_evidence": f"/evidence/{asked.pk}/",
         "promote": f"/site-models/{model.pk}/promote/",
         "withdraw": f"/promotions/{promotion.pk}/withdraw/",
         "clinic": "/clinic/",
         "ticket": "/clinic/ticket/",
-        "audit": "/audit/",
-        "verify_audit": "/audit/verify/",
     }
 
 

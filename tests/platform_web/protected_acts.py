@@ -127,6 +127,7 @@ def learning_acts(at: World) -> list[Act]:
         pk=rows.promotions[0].site_model_id
     )
     version = rows.promotions[0].site_model.version
+    pack = _made_pack(at, version)
     served, reason = Promotion.objects.get(site=at.sites[1], withdrawn=None), "worse on our cases"
     return [
         Act("add_study", post(dana, "/studies/add/", **study)),
@@ -135,7 +136,7 @@ def learning_acts(at: World) -> list[Act]:
         Act("stop_run", post(dana, f"/runs/{rows.running.pk}/stop/")),
         Act("ticket", post(at.clients["cleo-1"], "/clinic/ticket/", promotion=rows.promotions[0].pk)),
         Act("evidence", post(ann, f"/models/{version.pk}/evidence/", language="en")),
-        Act("download_evidence", lambda: ann.get(f"/evidence/{_made_pack(at, version).pk}/")),
+        Act("download_evidence", lambda: ann.get(f"/evidence/{pack.pk}/")),
         Act("promote", post(ann, f"/site-models/{other.first().pk}/promote/", reason=reason)),
         Act("withdraw", post(ann, f"/promotions/{served.pk}/withdraw/", reason=reason)),
     ]
@@ -146,7 +147,7 @@ def _made_pack(at: World, version: ModelVersion) -> EvidencePack:
     now = timezone.now()
     places.evidence_zip(sha("pack")).write_bytes(b"a pack")
     return EvidencePack.objects.create(
-        version=version, language="en", asked=now, asked_by=at.ann, made=now, zip_sha256=sha("pack")
+        version=version, language="zh-hans", asked=now, asked_by=at.ann, made=now, zip_sha256=sha("pack")
     )
 
 

@@ -23,6 +23,8 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
+from django.template.loader import render_to_string
+from django.test import Client
 from django.test.utils import setup_test_environment
 
 from platform_web.audit import services
@@ -73,6 +75,8 @@ def main() -> None:
     setup_test_environment()
     call_command("migrate", verbosity=0)
     acts = protected_acts.acts(protected_world.build())
+    Client().get("/accounts/login/")
+    render_to_string("503.html")  # a portal that has served before has its templates read
     connection.close()
     print(json.dumps({"acts": len(acts)}), flush=True)
     for line in sys.stdin:

@@ -44,7 +44,7 @@ def test_it_shows_the_declared_tensors_and_leaves_nothing(tmp_path, masked):
 def test_it_pays_nothing_of_the_privacy_budget(tmp_path):
     home, spec = tabular_home(tmp_path), private_spec()
     run_id = approve(home, spec)
-    (home / "state").mkdir()
+    (home / "state").mkdir(exist_ok=True)
     before = files(home)
     report = dry_run(home, run_id)
     assert files(home) == before

@@ -62,9 +62,11 @@ def _moment(text: str) -> datetime:
 
 def _set_up() -> None:
     import django
+    from django.apps import apps
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "infra.settings.dev")
-    django.setup()
+    if not apps.ready:  # a second set-up binds the log to the caller's stderr of that moment, closed or not
+        django.setup()
 
 
 def _drill(asked: argparse.Namespace) -> int:

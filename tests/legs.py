@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 
-PORTAL_TESTS = ("tests/platform_web", "tests/compliance")
+PORTAL_TESTS = ("tests/platform_web", "tests/compliance/test_audit_cli.py")
 POSTGRESQL = ("127.0.0.1", 5432)
 BROKERS = {
     "redis://127.0.0.1:6379/9": ("127.0.0.1", 6379),

@@ -69,6 +69,7 @@ def play(cell):
     from fl_jobs.packaging.spec import ModelSpec
     from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
     from tests.bench.anchor_start import write_start
+    from tests.bench.kept_rows import loaded_code
 
     if cell["authors_way"]:
         import_module("tests.bench.authors_ways").take(cell["algorithm"])
@@ -92,6 +93,7 @@ def play(cell):
         "cpu_s_per_evaluation": statistics.median(row.evaluation_cpu_seconds for row in rows),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "stacked": any(simulation.stacked.values()),
+        "code": loaded_code(),
     }
 
 

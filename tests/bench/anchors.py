@@ -1,6 +1,6 @@
 """Our methods on PFLlib's partitions, beside PFLlib itself (``--pfllib DIR``) or its stored results.
 
-``python -m tests.bench.anchors [--json] [--pfllib DIR] [--seeds N] [--jobs N] [--small] [--only TAG …]``
+``python -m tests.bench.anchors [--json] [--pfllib DIR] [--seeds N] [--jobs N] [--keep FILE] [--small] …``
 
 Accuracy is Σ correct ÷ Σ test cases over all sites, measured after the download and before local training, as
 PFLlib does. "last five" is the mean of the last five measurements. Side by side both start from the same
@@ -10,12 +10,15 @@ one-sided 95 % lower bound of (ours − PFLlib's) lies above −1 point; equival
 ±1 point.
 "honest" is our test accuracy at the round with the best accuracy on a fifth of the training cases held out.
 Each run is a process of its own with one thread; the two sides take turns. ``--keep FILE`` writes rows down
-as they are measured and measures none of them again, unless the code has changed: a campaign takes hours.
+as they are measured and measures none of them again, unless a source file behind them has changed: a campaign
+takes hours. ``--again N`` draws N of the kept rows and measures them anew, in place of what was kept; their
+field "again" says by how much the two sides' curves moved (by nothing on the same kind of processor).
 """
 
 import argparse
 import json
 import os
+import secrets
 import statistics
 import subprocess
 import sys
@@ -28,7 +31,7 @@ from rich.table import Table
 from scipy import stats
 
 from tests.bench.anchor_cells import METHODS, network_of
-from tests.bench.kept_rows import KeptRows, commit_of
+from tests.bench.kept_rows import KeptRows, commit_of, processor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROUNDS = {"digits": 50, "mnist": 20}
@@ -72,19 +75,58 @@ def run(command):
 
 def rows_of(options):
     """Rows of the cells asked for: first those kept, then ``--jobs`` at a time as they are measured."""
-    kept = KeptRows(options.keep, commit_of())
-    known = {(row["partition"], row["algorithm"], row["seed"]): row for row in kept.rows}
-    missing = []
-    for partition, method, seed, stored in cells(options):
-        row = known.get((partition.name, method.tag, seed))
-        if row is None:
-            missing.append((partition, method, seed, stored))
-        else:
-            yield row
+    kept = KeptRows(options.keep)
+    known = known_rows(kept.rows, options)
+    asked = list(cells(options))
+    repeated = set(secrets.SystemRandom().sample(sorted(known), min(options.again, len(known))))
+    for partition, method, seed, _ in asked:
+        if (key := (partition.name, method.tag, seed)) in known and key not in repeated:
+            yield known[key]
+    missing = [
+        one for one in asked if (key := (one[0].name, one[1].tag, one[2])) not in known or key in repeated
+    ]
     with ThreadPoolExecutor(options.jobs) as pool:
         for done in as_completed([pool.submit(cell, *one, options) for one in missing]):
-            kept.add(done.result())
-            yield done.result()
+            row = done.result()
+            key = (row["partition"], row["algorithm"], row["seed"])
+            if key in repeated:
+                row["again"] = moved(known[key], row)
+            else:
+                kept.add(row)
+            yield row
+
+
+def known_rows(rows, options):
+    """The kept rows that are asked for and that today's code and peer would measure, by cell."""
+    peer = commit_of(options.pfllib) if options.pfllib else ""
+    asked = {(partition.name, method.tag, seed): method for partition, method, seed, _ in cells(options)}
+    found = {}
+    for row in rows:
+        key = (row["partition"], row["algorithm"], row["seed"])
+        if key in asked and row["rounds"] == rounds_of(key[0], options) and row["peer"] == peer:
+            found[key] = row
+    codes = {tag: code_of(asked[key]) for tag, key in {key[1]: key for key in found}.items()}
+    return {key: row for key, row in found.items() if row["code"] == codes[key[1]]}
+
+
+def code_of(method):
+    """The digest of the source files behind a cell of ``method``: one round of it tells which they are."""
+    smallest = next(data_folder().glob("digits_*/meta.json")).parent
+    with tempfile.TemporaryDirectory() as scratch:
+        return ours(smallest, method, rounds=1, seed=0, start=str(Path(scratch) / "start.npz"))["code"]
+
+
+def moved(before, after):
+    """The largest change of a point of our curve and of PFLlib's, and whether the processor is the same."""
+    change = {"same_processor": before["processor"] == after["processor"]}
+    for name in ("curve", "pfllib_curve"):
+        pairs = zip(before[name] or [], after[name] or [], strict=True)
+        change[name] = max((abs(one - other) for one, other in pairs), default=0.0)
+    return change
+
+
+def rounds_of(partition_name, options):
+    return options.rounds or ROUNDS[network_of(Path(partition_name))]
 
 
 def cells(options):
@@ -102,8 +144,7 @@ def cells(options):
 
 
 def cell(partition, method, seed, stored, options):
-    network = network_of(partition)
-    rounds = options.rounds or ROUNDS[network]
+    network, rounds = network_of(partition), rounds_of(partition.name, options)
     with tempfile.TemporaryDirectory() as scratch:
         start = str(Path(scratch) / "start.npz")
         mine = ours(partition, method, rounds=rounds, seed=seed, start=start)
@@ -113,7 +154,9 @@ def cell(partition, method, seed, stored, options):
     honest = None
     if options.honest is None or seed < options.honest:
         honest = ours(partition, method, rounds=rounds, seed=seed, validation=0.2)
-    row = {"partition": partition.name, "algorithm": method.tag, "seed": seed, "side_by_side": bool(peer)}
+    row = {"partition": partition.name, "algorithm": method.tag, "seed": seed, "side_by_side": bool(peer),
+           "rounds": rounds, "code": mine["code"], "processor": processor(), "load": os.getloadavg()[0],
+           "peer": commit_of(options.pfllib) if options.pfllib else ""}  # fmt: skip
     if peer is None and stored is not None and rounds == ROUNDS[network]:
         peer = {
             "curve": stored["curve"], "cpu_s_per_round": stored.get("cpu_s_per_round_train"),
@@ -226,7 +269,10 @@ def main(arguments=None):
     parser.add_argument("--pfllib", type=Path, help="a checkout of PFLlib, outside the tree")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time; a cell uses one core")
-    parser.add_argument("--keep", type=Path, help="a file; rows in it of this commit are not measured again")
+    parser.add_argument("--keep", type=Path, help="a file; rows in it are not measured again")
+    parser.add_argument(
+        "--again", type=int, default=0, help="so many kept rows are measured again all the same"
+    )
     parser.add_argument("--rounds", type=int, default=0, help="default: digits 50, mnist3k 20")
     parser.add_argument("--only", nargs="*", default=[], help="tags, as in anchor_results.json")
     parser.add_argument("--partitions", nargs="*", default=[])

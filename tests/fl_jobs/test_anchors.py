@@ -1,6 +1,10 @@
 """What the anchors' intervals show, and what they do not."""
 
+import argparse
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,8 @@ from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.packaging.spec import ModelSpec
 from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
 from fl_jobs.training import shuffled
-from tests.bench.anchor_cells import DIGITS, LOOP
+from tests.bench import anchors
+from tests.bench.anchor_cells import DIGITS, LOOP, METHODS
 from tests.bench.anchor_start import write_start
 from tests.bench.anchor_table import main
 from tests.bench.anchors import ratios, shown, verdicts
@@ -63,17 +68,50 @@ def test_ratios_come_from_runs_side_by_side_only():
     assert ratios([row(0, 0.9, 0.9, together=False)]) == {}
 
 
-def test_rows_are_kept_for_the_code_that_measured_them(tmp_path):
+def test_rows_survive_a_kill_in_the_middle_of_one(tmp_path):
     path = tmp_path / "rows.jsonl"
-    KeptRows(path, "one").add({"seed": 0})
-    KeptRows(path, "two").add({"seed": 1})
-    KeptRows(path, "").add({"seed": 2})  # a changed tree
+    KeptRows(path).add({"seed": 0})
     with path.open("a") as file:
-        file.write('{"seed": 3, "comm')  # killed while writing
-    KeptRows(path, "one").add({"seed": 4})
-    KeptRows(path, "one").add({"seed": 5})
-    assert [row["seed"] for row in KeptRows(path, "one").rows] == [0, 5]
-    assert KeptRows(path, "").rows == KeptRows(None, "one").rows == []
+        file.write('{"seed": 3, "cod')  # killed while writing
+    KeptRows(path).add({"seed": 4})
+    KeptRows(path).add({"seed": 5})
+    assert [row["seed"] for row in KeptRows(path).rows] == [0, 5]
+    assert KeptRows(None).rows == []
+
+
+KEPT = {"partition": "digits_a", "algorithm": "FedPer", "seed": 0, "rounds": 50, "peer": "", "code": "c"}
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({}, True),
+        ({"code": "older"}, False),
+        ({"rounds": 6}, False),
+        ({"peer": "d832"}, False),
+        ({"seed": 9}, False),
+    ],
+)
+def test_a_kept_row_counts_only_where_it_would_be_measured_again(monkeypatch, change, counts):
+    method = next(one for one in METHODS if one.tag == "FedPer")
+    monkeypatch.setattr(anchors, "cells", lambda _options: [(Path("digits_a"), method, 0, None)])
+    monkeypatch.setattr(anchors, "code_of", lambda _method: "c")
+    known = anchors.known_rows([KEPT | change], argparse.Namespace(pfllib=None, rounds=0))
+    assert bool(known) == counts
+
+
+def test_a_repeated_row_says_how_far_the_curves_moved():
+    before = {"processor": "x", "curve": [0.1, 0.5], "pfllib_curve": [0.1, 0.4]}
+    after = {"processor": "x", "curve": [0.1, 0.52], "pfllib_curve": [0.1, 0.4]}
+    change = anchors.moved(before, after)
+    assert change == {"same_processor": True, "curve": pytest.approx(0.02), "pfllib_curve": 0.0}
+
+
+def test_the_code_behind_a_row_is_what_the_process_loaded():
+    script = "from tests.bench import kept_rows as k; a = k.loaded_code(); {}; print(a == k.loaded_code())"
+    for change, same in (("import json", "True"), ("import fl_jobs.catalog", "False")):
+        done = subprocess.run([sys.executable, "-c", script.format(change)], capture_output=True, text=True)
+        assert done.stdout.strip() == same
 
 
 def test_a_file_of_rows_becomes_a_table(tmp_path, capsys):

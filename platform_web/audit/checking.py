@@ -18,7 +18,7 @@ class Step:
 
     what: str
     detail: str
-    ok: bool
+    ok: bool | None
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ def cosigners(head: AuditHead) -> list[Cosigner]:
 
 
 def steps_of(event: AuditEvent) -> list[Step]:
-    """From the entry's bytes to the sites' signatures. The last fails when no head holds it."""
+    """From the entry's bytes to the sites' signatures. Nothing is said (None) where no head holds it yet."""
     digest = leaf_hash(bytes(event.leaf))
     steps = [Step(_("The stored bytes have this hash."), digest.hex(), digest == bytes(event.leaf_hash))]
     place = selectors.place_of(event)
     head = exports.head_for(place) if place else None
     if place is None or head is None:
-        return [*steps, Step(_("No signed head holds this entry yet. Look again in a minute."), "", ok=False)]
+        return [*steps, Step(_("No signed head holds this entry yet. Look again in a minute."), "", ok=None)]
     proof = selectors.proof(place, head)
     return [*steps, *_path(proof, digest, place), *_signatures(proof, bytes(event.leaf), head)]
 

@@ -115,9 +115,11 @@ def verify_entry(request: HttpRequest, event_id: str) -> HttpResponse:
     """One entry, from its bytes to the sites' signatures; each step is shown."""
     event = get_object_or_404(AuditEvent, event_id=event_id)
     steps = checking.steps_of(event)
-    holds = all(step.ok for step in steps)
-    _record_check(request, entries=1, verified=int(holds), holds=holds)
-    return render(request, "audit/steps.html", {"steps": steps, "holds": holds, "event": event})
+    wrong = any(step.ok is False for step in steps)
+    holds = all(step.ok for step in steps)  # neither, while no signed head holds the entry
+    _record_check(request, entries=1, verified=int(holds), holds=not wrong)
+    said = {"steps": steps, "holds": holds, "wrong": wrong, "event": event}
+    return render(request, "audit/steps.html", said)
 
 
 @require_POST

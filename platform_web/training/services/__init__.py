@@ -6,6 +6,7 @@ from platform_web.training.services.approving import (
     settle_approvals,
     start_with_approved,
 )
+from platform_web.training.services.asking import record_answer, record_question
 from platform_web.training.services.following import (
     apply_line,
     begin_collection,
@@ -52,7 +53,9 @@ __all__ = [
     "note_server_answers",
     "note_silence",
     "open_study",
+    "record_answer",
     "record_decision",
+    "record_question",
     "record_spec",
     "record_stopped",
     "record_submitted",

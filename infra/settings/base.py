@@ -81,6 +81,7 @@ WEB_MIDDLEWARE = [
 AGENT_MIDDLEWARE = [
     "platform_web.audit.middleware.FailClosed",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.locale.LocaleMiddleware",  # by Accept-Language; see api.door for agents that send none
 ]
 MIDDLEWARE = AGENT_MIDDLEWARE if CONSILIUM_DOOR == "agents" else WEB_MIDDLEWARE
 TEMPLATES = [

@@ -3,6 +3,7 @@
 from platform_web.training import acts as acts
 from platform_web.training.services.approving import (
     record_decision,
+    refusal_of,
     settle_approvals,
     start_with_approved,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "record_spec",
     "record_stopped",
     "record_submitted",
+    "refusal_of",
     "release_run",
     "resume_run",
     "settle_approvals",

@@ -94,12 +94,10 @@ def verify_request(
     if abs(now - signed.time) > WINDOW_S:
         is_behind = signed.time < now
         sentence = (
-            _(
-                "The site's clock is {span} behind the portal's; more than {most} s are refused. Set its clock."
-            )
+            _("The site's clock is {span} behind the portal's; over {most} s are refused. Set its clock.")
             if is_behind
             else _(
-                "The site's clock is {span} ahead of the portal's; more than {most} s are refused. Set it."
+                "The site's clock is {span} ahead of the portal's; over {most} s are refused. Set its clock."
             )
         )
         raise SignatureError(sentence.format(span=span(now - signed.time), most=WINDOW_S))

@@ -1,6 +1,7 @@
 """What one request at every door of the portal needs: people, sites, runs, models, a signed log."""
 
 import json
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from platform_web.audit.signing import make_key
 from platform_web.federation import founding, places
 from platform_web.federation import services as federation
 from platform_web.federation.models import Federation, Revocation, Site
+from platform_web.training import services as training
 from platform_web.training.models import RunApproval
 from tests.platform_web import world
 from tests.platform_web.signed import csr
@@ -54,6 +56,10 @@ class World:
             actor=None, username="cleo-1", password=PASSWORD, role=Role.CLINICIAN, site_id=self.sites[0].pk
         )
         self.asked = world.asked_run(self.dana, self.rows.study, self.sites)
+        self.question = training.record_question(
+            site=self.sites[0], run_id=str(self.asked.pk), run_digest=self.asked.run_digest,
+            question_id=uuid.uuid4(), text="Does a patient count twice?",
+        )  # fmt: skip
         self.ready = world.asked_run(self.dana, self.rows.study, self.sites)
         RunApproval.objects.filter(run=self.ready).update(state="APPROVED")
         RunApproval.objects.filter(run=self.ready, site=self.sites[2]).update(state="WAITING")

@@ -1,7 +1,7 @@
-"""Site life, item 6: before deciding the operator asks, by clicking, and reads the answer beside the question.
+"""Site life, item 6: before deciding the operator asks, by clicking, and reads the answer beside it.
 
-The portal's half stands in tests/platform_web: api/test_questions.py runs this very agent code against its door,
-browser/test_questions_page.py clicks the answer.
+The portal's half stands in tests/platform_web: api/test_questions.py runs this very agent code against its
+door, browser/test_questions_page.py clicks the answer.
 """
 
 import re

@@ -151,8 +151,7 @@ def paths(rows, people, waiting):
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
     asked = asked_pack(model.version, people["auditor"])
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
-    entry = AuditEvent.objects.first().event_id
-    return log_paths(entry, people["data_scientist"]) | {
+    return log_paths(AuditEvent.objects.first().event_id, people["data_scientist"]) | {
         "home": "/",
         "people": "/people/",
         "add_person": "/people/add/",

@@ -98,7 +98,7 @@ def console_site() -> Iterator[ConsoleSite]:
 def _start(site: ConsoleSite) -> "subprocess.Popen[bytes]":
     """``./start.sh`` in a terminal: only there does it show the passphrase."""
     ours, theirs = pty.openpty()
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment = kept | {"CONSILIUM_PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}
     environment["CONSILIUM_PIN"] = PIN
     process = subprocess.Popen(

@@ -52,6 +52,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/data.json", registry.run_data, name="run_data"),
     path("runs/<uuid:run_id>/start-with-approved/", training.start_with_approved, name="start_with_approved"),
     path("runs/<uuid:run_id>/stop/", training.stop_run, name="stop_run"),
+    path("questions/<uuid:question_id>/answer/", training.answer_question, name="answer_question"),
     path("models/", registry.models, name="models"),
     path("models/<int:pk>/evidence/", evidence.evidence, name="evidence"),
     path("evidence/<uuid:pack_id>/", evidence.download, name="download_evidence"),

@@ -11,6 +11,7 @@ from fl_jobs.approval.records import Moment
 from fl_jobs.packaging.spec import NAME_PATTERN, canonical_json
 from site_kits.errors import SignatureError
 from site_kits.signing import sign_bytes, verify_bytes
+from site_kits.translation import _
 
 CONTEXT: Final = "consilium-decision-v1"
 MAX_STATEMENT_BYTES: Final = 16_384
@@ -53,9 +54,9 @@ def verify_decision(certificate: x509.Certificate, statement: str, signature: st
         canonical = said.text()
     except (ValueError, ValidationError) as error:
         raise SignatureError(
-            "The decision is not one of this version. Update the site's software."
+            _("The decision is not one of this version. Update the site's software.")
         ) from error
     if canonical != statement:
-        raise SignatureError("The decision is not in canonical form. Update the site's software.")
+        raise SignatureError(_("The decision is not in canonical form. Update the site's software."))
     verify_bytes(certificate, statement.encode(), raw)
     return said

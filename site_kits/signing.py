@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from site_kits.clock import WINDOW_S, span
 from site_kits.errors import SignatureError
+from site_kits.translation import _
 
 CONTEXT = "consilium-agent-v1"
 HEADERS = (
@@ -71,11 +72,13 @@ def read_headers(headers: Mapping[str, str]) -> SignedHeaders:
         and TIME.fullmatch(moment)
         and NONCE.fullmatch(nonce)
     ):
-        raise SignatureError("The request is not signed. Requests to this address come from a site's agent.")
+        raise SignatureError(
+            _("The request is not signed. Requests to this address come from a site's agent.")
+        )
     try:
         raw = base64.b64decode(signature[:1024], validate=True)
     except ValueError as error:
-        raise SignatureError("The signature is not base64.") from error
+        raise SignatureError(_("The signature is not base64.")) from error
     return SignedHeaders(site, serial, int(moment), nonce, raw)
 
 
@@ -89,15 +92,21 @@ def verify_request(
     """
     signed = read_headers(headers)
     if abs(now - signed.time) > WINDOW_S:
-        way = "behind" if signed.time < now else "ahead of"
-        raise SignatureError(
-            f"The site's clock is {span(now - signed.time)} {way} the portal's; more than {WINDOW_S} s are "
-            "refused. Set the site's clock."
+        is_behind = signed.time < now
+        sentence = (
+            _("The site's clock is {span} behind the portal's; over {most} s are refused. Set its clock.")
+            if is_behind
+            else _(
+                "The site's clock is {span} ahead of the portal's; over {most} s are refused. Set its clock."
+            )
         )
+        raise SignatureError(sentence.format(span=span(now - signed.time), most=WINDOW_S))
     if signed.serial != serial_hex(cert):
-        raise SignatureError("The request names another certificate than the one it is checked with.")
+        raise SignatureError(_("The request names another certificate than the one it is checked with."))
     if not cert.not_valid_before_utc.timestamp() <= now < cert.not_valid_after_utc.timestamp():
-        raise SignatureError("The site's certificate is not valid now. Ask the administrator for a new kit.")
+        raise SignatureError(
+            _("The site's certificate is not valid now. Ask the administrator for a new kit.")
+        )
     message = _signed_bytes(signed.site, method, path, body, signed.time, signed.nonce)
     verify_bytes(cert, message, signed.signature)
     return signed
@@ -112,11 +121,11 @@ def verify_bytes(cert: x509.Certificate, message: bytes, signature: bytes) -> No
     """Raises SignatureError unless the holder of ``cert`` signed ``message``."""
     public_key = cert.public_key()
     if not isinstance(public_key, rsa.RSAPublicKey):
-        raise SignatureError("The site's certificate does not hold an RSA key.")
+        raise SignatureError(_("The site's certificate does not hold an RSA key."))
     try:
         public_key.verify(signature, message, _PADDING, SHA256())
     except InvalidSignature as error:
-        raise SignatureError("The signature does not fit this request.") from error
+        raise SignatureError(_("The signature does not fit this request.")) from error
 
 
 def _signed_bytes(site: str, method: str, path: str, body: bytes, moment: int, nonce: str) -> bytes:

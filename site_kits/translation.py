@@ -51,11 +51,23 @@ def speaking(language: str) -> Iterator[None]:
         _SPOKEN.reset(token)
 
 
+def speak(language: str) -> None:
+    """From here on ``_`` answers in ``language``, until the block of :func:`speaking` around it ends."""
+    _SPOKEN.set(language)
+
+
 def spoken() -> str:
     """The language of the request, else of the process (LC_ALL, LC_MESSAGES or LANG)."""
     if language := _SPOKEN.get():
         return language
-    wish = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "en"
+    return wished_language() or "en"
+
+
+def wished_language() -> str:
+    """The language of the process; empty when its surroundings name none, as under a service manager."""
+    wish = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    if wish.partition(".")[0] in {"", "C", "POSIX"}:
+        return ""
     return "zh" if wish.startswith("zh") else "en"
 
 

@@ -25,6 +25,8 @@ ACTS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "run.approved": frozenset({"by", "policy"}),
         "run.refused": frozenset({"by", "policy"}),
+        "question.asked": frozenset({"question", "text"}),  # text: the site's pseudonym of it, no word
+        "question.answered": frozenset({"question", "text"}),
         "update.sent": frozenset({"task", "sha256", "number_bytes", "masked"}),
         "prediction.served": frozenset({"subject", "model", "bucket"}),
         "dataset.registered": frozenset({"rows"}),

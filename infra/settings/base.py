@@ -81,6 +81,7 @@ WEB_MIDDLEWARE = [
 AGENT_MIDDLEWARE = [
     "platform_web.audit.middleware.FailClosed",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.locale.LocaleMiddleware",  # by Accept-Language; see api.door for agents that send none
 ]
 MIDDLEWARE = AGENT_MIDDLEWARE if CONSILIUM_DOOR == "agents" else WEB_MIDDLEWARE
 TEMPLATES = [
@@ -177,6 +178,7 @@ OUTBOX_HANDLERS = {  # name: (function, queue)
 HEARTBEAT_PROVIDERS = {  # (site) -> list[dict]
     "serve": "platform_web.registry.selectors.serve_orders",
     "requests": "platform_web.training.requests.pending_requests",
+    "answers": "platform_web.training.requests.answered_questions",
 }
 AUDIT_SITES = "platform_web.federation.selectors.names_taking_part"  # () -> names; their witnesses count
 ARTIFACT_POLICY = "platform_web.registry.selectors.site_may_read"  # (site, sha256) -> bool

@@ -6,7 +6,9 @@ A model that belongs to a site says how to reach it::
         site_path: ClassVar[str] = "site"
         objects = ScopedManager()
 
-and every page reads ``Dataset.objects.for_user(request.user)``.
+and every page reads ``Dataset.objects.for_user(request.user)``. A model whose rows are a talk between a site
+and one person also declares ``owner_path``, the way to that person: then administrators, the person and the
+site's own people see a row, and nobody else.
 """
 
 from collections.abc import Callable
@@ -57,6 +59,9 @@ class ScopedQuerySet(models.QuerySet[M]):
         path = getattr(self.model, "site_path", None)
         if not path:
             raise ImproperlyConfigured(f"{self.model.__name__} must declare site_path to be shown to people.")
+        owner = getattr(self.model, "owner_path", None)
+        if owner and role_of(user) in {Role.DATA_SCIENTIST, Role.AUDITOR}:
+            return self.filter(**{owner: user})
         if sees_all_sites(user):
             return self.all()
         if role_of(user) is None:

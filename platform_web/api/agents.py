@@ -24,6 +24,7 @@ from platform_web.training import services as training
 from site_kits.decisions import MAX_STATEMENT_BYTES, verify_decision
 from site_kits.errors import SignatureError
 from site_kits.signing import read_headers
+from site_kits.talk import QuestionBody
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -122,6 +123,28 @@ def decision(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
         raise SignatureError(_("The decision is about another run than the one it was sent to."))
     row = training.record_decision(site=site, statement=statement, signature=body.signature, serial=serial)
     return JsonResponse({"state": row.state})
+
+
+@endpoint("POST")
+def question(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """What a site wants to know before it decides; the request stays open."""
+    raw = read_body(request)
+    site = authenticate(request, raw)
+    body = parse(QuestionBody, raw)
+    row = training.record_question(
+        site=site, run_id=str(run_id), run_digest=body.run_digest, question_id=UUID(body.id), text=body.text
+    )
+    return JsonResponse({"id": str(row.pk)}, status=201)
+
+
+@endpoint("GET")
+def answers(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """What was answered to the calling site about a run; for sites that are not asked it does not exist."""
+    site = authenticate(request, read_body(request))
+    found = requests.answers_for(site, str(run_id))
+    if found is None:
+        return problem(404, "not_found", _("This site is not asked about such a run."))
+    return HttpResponse(found.model_dump_json(), content_type="application/json")
 
 
 @endpoint("GET")

@@ -4,6 +4,11 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from site_kits.translation import choose_language
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -31,7 +36,7 @@ class BodyLimit:
         if scope["type"] != "http":
             return
         if _announced_bytes(scope) > self.limit_bytes:
-            await self._refuse(send)
+            await self._refuse(scope, send)
             return
         received, started = 0, False
 
@@ -52,16 +57,19 @@ class BodyLimit:
             await self.application(scope, limited_receive, watched_send)
         except BodyTooLargeError:
             if not started:
-                await self._refuse(send)
+                await self._refuse(scope, send)
 
-    async def _refuse(self, send: Send) -> None:
-        detail = f"The request is larger than {self.limit_bytes} bytes. Send less; nothing was changed."
+    async def _refuse(self, scope: Message, send: Send) -> None:
+        wished = dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1")
+        with override("zh-hans" if choose_language(wished) == "zh" else "en"):
+            title = _("Too large")
+            detail = _("The request is larger than %(most)d bytes. Send less; nothing was changed.")
         problem = {
             "type": "about:blank",
-            "title": "Too large",
+            "title": title,
             "status": 413,
             "code": "too_large",
-            "detail": detail,
+            "detail": detail % {"most": self.limit_bytes},
         }
         headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})

@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
 from django.utils import timezone
+from django.utils.translation import activate, get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 from pydantic import BaseModel, ValidationError
@@ -32,6 +33,7 @@ from platform_web.federation.models import Certificate, Site
 from platform_web.outbox.errors import PortalError
 from site_kits.errors import CertificateRequestError, ForeignNameError, MasterKeyError, SignatureError
 from site_kits.signing import read_headers, verify_request
+from site_kits.translation import speak, speaking
 
 PROBLEMS: dict[type[Exception], tuple[int, str]] = {  # the first that fits
     LinkUsedError: (401, "used"),
@@ -69,7 +71,8 @@ def endpoint(method: str) -> Callable[[View], View]:
                 response["Allow"] = method
                 return response
             try:
-                return view(request, **kwargs)
+                with speaking(_spoken()):
+                    return view(request, **kwargs)
             except (BodyError, PortalError, SignatureError, CertificateRequestError, MasterKeyError) as error:
                 return _problem_of(error)
             except (OperationalError, InterfaceError) as error:
@@ -78,6 +81,18 @@ def endpoint(method: str) -> Callable[[View], View]:
         return guarded
 
     return decorate
+
+
+def _spoken() -> str:
+    """The language of this request, as the packages below Django name it."""
+    return "zh" if (get_language() or "").startswith("zh") else "en"
+
+
+def _speak_to(site: Site, request: HttpRequest) -> None:
+    """An agent that names no language is answered in the one its site was invited in."""
+    if not request.headers.get("Accept-Language"):
+        activate(site.language)
+        speak(_spoken())
 
 
 def _problem_of(error: Exception) -> JsonResponse:
@@ -131,6 +146,7 @@ def signing_certificate(request: HttpRequest, body: bytes) -> Certificate:
     now = timezone.now()
     claimed = read_headers(request.headers)
     certificate = selectors.certificate_of(claimed.site, claimed.serial)
+    _speak_to(certificate.site, request)
     verify_request(
         x509.load_pem_x509_certificate(certificate.pem.encode()),
         request.headers,

@@ -4,27 +4,34 @@ import sys
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from platform_web.audit import outages
 
 TITLES = {
-    400: "Bad request",
-    401: "Not allowed",
-    403: "Forbidden",
-    404: "Not found",
-    405: "Wrong method",
-    409: "Conflict",
-    413: "Too large",
-    415: "Wrong media type",
-    422: "Not usable",
-    500: "Error",
-    503: "Not available",
+    400: gettext_lazy("Bad request"),
+    401: gettext_lazy("Not allowed"),
+    403: gettext_lazy("Forbidden"),
+    404: gettext_lazy("Not found"),
+    405: gettext_lazy("Wrong method"),
+    409: gettext_lazy("Conflict"),
+    413: gettext_lazy("Too large"),
+    415: gettext_lazy("Wrong media type"),
+    422: gettext_lazy("Not usable"),
+    500: gettext_lazy("Error"),
+    503: gettext_lazy("Not available"),
 }
 
 
 def problem(status: int, code: str, detail: str) -> JsonResponse:
     """A problem document; ``detail`` says what to do next."""
-    body = {"type": "about:blank", "title": TITLES[status], "status": status, "code": code, "detail": detail}
+    body = {
+        "type": "about:blank",
+        "title": str(TITLES[status]),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
     return JsonResponse(body, status=status, content_type="application/problem+json")
 
 

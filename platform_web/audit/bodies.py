@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,6 +59,13 @@ def body_of(event: AuditEvent, commitment: str) -> dict[str, Any] | None:
         return None
     body: dict[str, Any] = json.loads(text)
     return body
+
+
+def body_in(event_id: uuid.UUID | None) -> dict[str, Any]:
+    """What stands in the body of this entry; empty when there is none, or it was erased."""
+    event = AuditEvent.objects.filter(event_id=event_id).first() if event_id else None
+    commitment = json.loads(bytes(event.leaf)).get("body_c", "") if event else ""
+    return (body_of(event, commitment) or {}) if event and commitment else {}
 
 
 def _key() -> bytes:

@@ -63,7 +63,7 @@ def refusal_page(request: HttpRequest, error: BaseException) -> HttpResponse:
         return HttpResponse(page, status=503, headers=headers)
     problem: dict[str, object] = {
         "type": "about:blank",
-        "title": "Not available",
+        "title": _("Not available"),
         "status": 503,
         "code": "busy",
     }

@@ -95,6 +95,22 @@ class FlareGateway:
 
         return self._call(RUNS, ask)
 
+    def refused_at(self, job_id: str) -> dict[str, str]:
+        """Sites whose NVFlare client refused to take the job, with the reason it gave.
+
+        Raises FlareRefusedError for an unknown job.
+        """
+        meta = self._call(RUNS, lambda session: session.get_job_meta(job_id))
+        detail = meta.get("job_deploy_detail") if isinstance(meta, dict) else None
+        pairs = [str(line).partition(": ") for line in detail or []]
+        return {
+            name: reason[:500]
+            for name, colon, reason in pairs
+            if colon
+            and name not in {"server", "invalid_clients"}
+            and not reason.startswith(("OK", "no reply"))
+        }
+
     def download(self, job_id: str, destination: Path) -> Path:
         """The folder below ``destination`` with the job's results."""
         return Path(

@@ -69,6 +69,7 @@ class RefusalReport(_Report):
     """A job that the site's own gate stopped; the sentence names no patient and no path."""
 
     run: Short = ""
+    job: Short = ""  # NVFlare's id of it
     at: Short = ""
     sentence: Sentence = ""
 

@@ -21,6 +21,7 @@ from platform_web.training.models import Run
 from platform_web.training.privacy import privacy_sentences
 from platform_web.training.receipt import receipt_of
 from platform_web.training.views import VIEWERS
+from site_kits.talk import MAX_ANSWER
 
 
 def _run(request: HttpRequest, run_id: str) -> Run:
@@ -33,6 +34,8 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "study": run.study,
         "waiting": training.waiting_for(run, request.user),
         "approvals": training.approval_rows(run, request.user),
+        "questions": training.question_rows(run, request.user),
+        "most_answer": MAX_ANSWER,
         "rows": selectors.benefit_rows(run, request.user),
         "cohort": selectors.cohort_cells(run),
         "receipt": receipt_of(run, request.user),

@@ -19,5 +19,9 @@ class RunStateError(TrainingError):
     """A run is not in a state in which this can be done."""
 
 
+class QuestionError(TrainingError):
+    """A question or an answer cannot be taken as it is; nothing was changed."""
+
+
 class JournalError(TrainingError):
     """The run's journal holds a line that cannot be understood."""

@@ -20,6 +20,7 @@ from fl_jobs.packaging.spec import (
 from platform_web.accounts.scope import ScopedManager
 from platform_web.federation.models import Dataset, Site
 from platform_web.training.errors import RunStateError
+from platform_web.training.questions import RunQuestion as RunQuestion
 
 
 class Study(models.Model):

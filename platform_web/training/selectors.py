@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any, TypedDict
 
-from django.db.models import Count, Max, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, QuerySet
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
@@ -11,7 +11,7 @@ from fl_jobs import catalog
 from fl_jobs.messages import SYSTEM
 from platform_web.accounts.scope import AnyUser
 from platform_web.federation.models import Dataset, Site
-from platform_web.training.models import Round, Run, RunApproval, SiteRound, Study
+from platform_web.training.models import Round, Run, RunApproval, RunQuestion, SiteRound, Study
 
 
 class TemplateRow(TypedDict):
@@ -37,11 +37,15 @@ def sites_of(user: AnyUser) -> set[Site]:
 
 
 def runs_for(user: AnyUser) -> QuerySet[Run]:
-    """Runs the person may see, newest first, with ``done``: the number of committed rounds."""
+    """Runs the person may see, newest first.
+
+    ``done``: the number of committed rounds; ``is_asked``: a site waits for an answer this person may read.
+    """
+    asked = RunQuestion.objects.for_user(user).filter(run=OuterRef("pk"), answered=None)
     return (
         Run.objects.for_user(user)
         .select_related("study", "created_by")
-        .annotate(done=Count("committed_rounds", distinct=True))
+        .annotate(done=Count("committed_rounds", distinct=True), is_asked=Exists(asked))
         .order_by("-created")
     )
 
@@ -92,6 +96,12 @@ def approval_rows(run: Run, user: AnyUser) -> list[dict[str, Any]]:
     """Each asked site's decision, and what its own gate last stopped of this run."""
     rows = RunApproval.objects.for_user(user).filter(run=run).select_related("site").order_by("site__name")
     return [{"approval": row, "stopped": _stopped(row.site, run)} for row in rows]
+
+
+def question_rows(run: Run, user: AnyUser) -> list[RunQuestion]:
+    """What the sites ask about the run, as far as this person may read it."""
+    rows = RunQuestion.objects.for_user(user).filter(run=run)
+    return list(rows.select_related("site", "answered_by").order_by("asked"))
 
 
 def _stopped(site: Site, run: Run) -> str:

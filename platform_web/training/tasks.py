@@ -36,6 +36,7 @@ class Flare(Protocol):
     def journal(self, job_id: str, since: int) -> tuple[list[dict[str, Any]], int]: ...
     def job_status(self, job_id: str) -> str | None: ...
     def abort(self, job_id: str) -> None: ...
+    def refused_at(self, job_id: str) -> dict[str, str]: ...
     def end_at_boundary(self, job_id: str, reason: str) -> None: ...
 
 
@@ -158,6 +159,8 @@ def follow(run_id: str, flare: Flare) -> None:
     run = Run.objects.get(pk=run_id)
     if run.state == Run.State.APPROVING:
         services.settle_approvals(run_id=run_id)
+    elif refusal := services.refusal_of(run):
+        _end_refused(run, refusal, flare)
     elif run.state == Run.State.RESUMING:
         services.resume_run(run_id=run_id, moment=now())
     elif run.state == Run.State.STOPPING:
@@ -165,6 +168,23 @@ def follow(run_id: str, flare: Flare) -> None:
         services.record_stopped(run_id=run_id)
     elif run.state in {Run.State.SUBMITTED, Run.State.RUNNING}:
         _follow_job(run, flare)
+
+
+def _end_refused(run: Run, sentence: str, flare: Flare) -> None:
+    """At once: nobody waits for processes that will not start. The job ends first; that may be repeated."""
+    if run.state != Run.State.RESUMING:
+        _abort(run.nvflare_job_id, flare)
+    services.fail_run(run_id=str(run.pk), sentence=sentence, is_typed=True)
+
+
+def _refused_deployment(run: Run, status: str, flare: Flare) -> str:
+    """Who refused a job that NVFlare could not deploy to enough sites; empty when that is not why."""
+    if "FAILED_TO_RUN" not in status.upper():
+        return ""
+    try:
+        return services.refusal_of(run, flare.refused_at(run.nvflare_job_id))
+    except FlareRefusedError:
+        return ""
 
 
 def _follow_job(run: Run, flare: Flare) -> None:
@@ -179,7 +199,7 @@ def _follow_job(run: Run, flare: Flare) -> None:
     if status is None:
         _interrupt(run, interruptions.JOB_UNKNOWN)
     elif has_ended(status):
-        _end_job(run, status)
+        _end_job(run, status, flare)
     elif heard:
         _call_back_lost_sites(run, flare)
     else:
@@ -205,10 +225,12 @@ def has_ended(status: str) -> bool:
     return status.upper().startswith(("FINISHED", "ABANDONED", "FAILED"))
 
 
-def _end_job(run: Run, status: str) -> None:
+def _end_job(run: Run, status: str, flare: Flare) -> None:
     """The journal decides. What it has said already needs no download; an abandoned job has none."""
     if run.error and run.finish is None:
         services.fail_run(run_id=str(run.pk), sentence=run.error)
+    elif refusal := _refused_deployment(run, status, flare):
+        services.fail_run(run_id=str(run.pk), sentence=refusal, is_typed=True)
     elif "ABANDONED" in status.upper():
         _interrupt(run, interruptions.SERVER_DIED)
     elif run.interruption and run.finish is None:

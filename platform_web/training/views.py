@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -16,7 +17,7 @@ from platform_web.accounts.scope import has_role, role_required
 from platform_web.training import selectors, services
 from platform_web.training.errors import TrainingError
 from platform_web.training.forms import StudyForm
-from platform_web.training.models import Run, Study
+from platform_web.training.models import Run, RunQuestion, Study
 from platform_web.training.run_form import RunForm
 
 UNPROCESSABLE = 422
@@ -152,6 +153,25 @@ def stop_run(request: HttpRequest, run_id: str) -> HttpResponse:
 def start_with_approved(request: HttpRequest, run_id: str) -> HttpResponse:
     done = _("The run starts with the sites that have approved it.")
     return _do(request, run_id, services.start_with_approved, done)
+
+
+@require_POST
+@role_required(Role.DATA_SCIENTIST, Role.ADMINISTRATOR)
+def answer_question(request: HttpRequest, question_id: str) -> HttpResponse:
+    """By an administrator or who started the run; for others the question does not exist."""
+    question = get_object_or_404(RunQuestion.objects.for_user(request.user), pk=question_id)
+    try:
+        services.record_answer(
+            question_id=str(question.pk),
+            actor=cast("User", request.user),
+            text=request.POST.get("text", ""),
+        )
+    except TrainingError as error:
+        messages.error(request, str(error))
+    else:
+        sent = _("Answered. %(site)s reads it within seconds; the run still waits for its decision.")
+        messages.success(request, sent % {"site": question.site.title})
+    return redirect(f"{reverse('run', args=[question.run_id])}#questions")
 
 
 def _do(request: HttpRequest, run_id: str, act: Callable[..., Run], done: str) -> HttpResponse:

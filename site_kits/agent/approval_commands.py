@@ -1,15 +1,17 @@
-"""``consilium-site requests | approve | refuse | dry-run | egress``."""
+"""``consilium-site requests | approve | refuse | ask | dry-run | egress``."""
 
 import argparse
 import getpass
 import json
 import sys
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from fl_jobs.approval.egress import EgressLine, read_lines
 from site_kits.agent import preflight
 from site_kits.agent.dry_run import perform_dry_run, render_dry_run
+from site_kits.agent.questions import StoredQuestion, ask, list_questions
 from site_kits.agent.requests import (
     StoredRequest,
     decide,
@@ -23,18 +25,21 @@ from site_kits.translation import _
 
 
 def add_commands(commands: Any) -> None:
-    """Add the five commands to the parser of ``consilium-site``."""
+    """Add the six commands to the parser of ``consilium-site``."""
     shown = commands.add_parser("requests", help=_("runs that ask for this site's approval"))
     shown.add_argument("run", nargs="?", default="", metavar="RUN", help=_("one run, with all that leaves"))
     shown.set_defaults(command=show_requests)
     approve = commands.add_parser("approve", help=_("approve a run: exactly this digest may run here"))
     refuse = commands.add_parser("refuse", help=_("refuse a run, or take an approval back"))
     dry = commands.add_parser("dry-run", help=_("one round on this site's own data; nothing is sent"))
-    for parser in (approve, refuse, dry):
+    question = commands.add_parser("ask", help=_("ask before you decide; the request stays open"))
+    for parser in (approve, refuse, question, dry):
         parser.add_argument("run", metavar="RUN", help=_("the first characters of its id are enough"))
     approve.set_defaults(command=approve_run, reason="")
     refuse.add_argument("--reason", required=True, help=_("the person who asked reads it"))
     refuse.set_defaults(command=refuse_run)
+    question.add_argument("--question", required=True, help=_("the person who asked for the run reads it"))
+    question.set_defaults(command=ask_about_run)
     dry.add_argument("--json", action="store_true", help=_("the report as JSON"))
     dry.set_defaults(command=dry_run)
     egress = commands.add_parser("egress", help=_("bytes and tensor names that have left this site"))
@@ -49,7 +54,9 @@ def show_requests(home: SiteHome, parsed: argparse.Namespace) -> int:
     """All requests in a line each, or one with everything that would leave."""
     preflight.load_manifest(home)
     if parsed.run:
-        sys.stdout.write("\n".join(_whole(load_request(home, parsed.run))) + "\n")
+        stored = load_request(home, parsed.run)
+        talk = _talk(list_questions(home, stored.request.run_id))
+        sys.stdout.write("\n".join([*_whole(stored), *talk]) + "\n")
         return 0
     found = list_requests(home)
     lines = [_line(stored) for stored in found] or [_("No run has asked for this site's approval yet.")]
@@ -63,6 +70,17 @@ def approve_run(home: SiteHome, parsed: argparse.Namespace) -> int:
 
 def refuse_run(home: SiteHome, parsed: argparse.Namespace) -> int:
     return _decide(home, parsed, approve=False)
+
+
+def ask_about_run(home: SiteHome, parsed: argparse.Namespace) -> int:
+    """Write a question down."""
+    preflight.load_manifest(home)
+    run_id = load_request(home, parsed.run).request.run_id
+    ask(home, run_id, str(uuid.uuid4()), parsed.question, getpass.getuser())
+    sys.stdout.write(
+        _("Written down; the portal hears it with the next heartbeat. The request stays open.") + "\n"
+    )
+    return 0
 
 
 def dry_run(home: SiteHome, parsed: argparse.Namespace) -> int:
@@ -131,6 +149,18 @@ def _state(stored: StoredRequest) -> str:
     if stored.verdict is None:
         return _("waits: policy.toml cannot be used, so nothing runs")
     return _("waits for you") if stored.verdict.effect == "ask" else _("is being decided by the policy")
+
+
+def _talk(questions: list[StoredQuestion]) -> list[str]:
+    lines = []
+    for one in questions:
+        lines.append(_("asked:       {text}").format(text=one.text.replace("\n", "\n             ")))
+        if one.answer is not None:
+            said = one.answer.answer.replace("\n", "\n             ") or _("erased at the portal")
+            lines.append(_("answered:    {text} ({who})").format(text=said, who=one.answer.by))
+        else:
+            lines.append("             " + (one.refusal or _("no answer yet; the request stays open")))
+    return lines
 
 
 def _whole(stored: StoredRequest) -> list[str]:

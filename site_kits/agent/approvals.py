@@ -175,6 +175,7 @@ def refusals_to_report(home: SiteHome) -> list[dict[str, Any]]:
     return [
         {
             "run": str(entry.get("run", "")),
+            "job": str(entry.get("job", "")),
             "at": str(entry.get("at", "")),
             "sentence": str(entry.get("sentence")),
         }

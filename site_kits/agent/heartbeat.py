@@ -13,6 +13,7 @@ import httpx
 from pydantic import ValidationError
 
 from site_kits.agent.approvals import Approvals, refusals_to_report
+from site_kits.agent.asking import Asking
 from site_kits.agent.children import Child
 from site_kits.agent.datasets import registered_cards
 from site_kits.agent.enrolment import clock_sentence
@@ -65,6 +66,7 @@ class Heartbeat(threading.Thread):
         self._home, self._credentials, self._door, self._board = home, credentials, door, board
         self._children, self._stop_event = children, stop
         self._approvals = Approvals(home, credentials, door, fence, self._news)
+        self._asking = Asking(home, credentials, door, self._news)
         self._fixed = {
             "agent_version": installed("consilium"),
             "python": platform.python_version(),
@@ -127,6 +129,7 @@ class Heartbeat(threading.Thread):
         self._watch_clock(_clock_difference(answer.get("server_time")))
         self._keep(answer)
         self._approvals.take(answer.get("requests"))
+        self._asking.take(answer.get("answers"))
         self._board.put(portal={"last_heartbeat": utc_now(), "url": self._door.url})
         return True
 

@@ -24,7 +24,8 @@ from site_kits.decisions import DecisionStatement, sign_decision
 from site_kits.errors import AgentError
 from site_kits.signing import sign_request
 from site_kits.site_home import sync_folder
-from site_kits.translation import _
+from site_kits.talk import MAX_TALK_BYTES, Answers, QuestionBody
+from site_kits.translation import _, wished_language
 
 MAX_ARTIFACT_BYTES = 2 * 2**30
 _MAX_ANSWER_BYTES = 2**20
@@ -67,6 +68,7 @@ class PortalDoor:
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
             trust_env=host not in _LOOPBACK_HOSTS,
             follow_redirects=False,
+            headers={"Accept-Language": language} if (language := wished_language()) else {},
         )
         self.clock_difference_s: float | None = None
 
@@ -152,6 +154,22 @@ class PortalDoor:
         with self._spoken():
             response = self._client.post(self.url + path, content=body, headers=headers)
         return self._answer(response)
+
+    def send_question(self, signer: "Signer", run_id: str, question: QuestionBody) -> None:
+        """POST what this site wants to know before it decides; the same id again asks nothing new."""
+        self._post(signer, f"requests/{run_id}/questions", question.model_dump_json().encode())
+
+    def fetch_answers(self, signer: "Signer", run_id: str) -> Answers:
+        """GET what was answered about a run. Raises AgentError for what is not of this version."""
+        content = self.ask(signer, "GET", f"/agent/v1/requests/{run_id}/answers")
+        try:
+            return Answers.model_validate_json(content[:MAX_TALK_BYTES])
+        except ValidationError as exc:
+            raise AgentError(
+                _("The answers about run {run} are not of this version. Update this site's software.").format(
+                    run=run_id[:8]
+                )
+            ) from exc
 
     def fetch_artifact(
         self, signer: "Signer", digest: str, target: Path, *, limit_bytes: int = MAX_ARTIFACT_BYTES

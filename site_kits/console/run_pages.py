@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from fl_jobs.approval.egress import read_lines
 from fl_jobs.approval.records import answer_bytes
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.agent.dry_run import perform_dry_run, read_dry_run
+from site_kits.agent.questions import ask, list_questions, talk_state
 from site_kits.agent.requests import (
     StoredRequest,
     decide,
@@ -25,6 +27,7 @@ from site_kits.console.doors import Doors, Visit
 from site_kits.console.pages import refusal
 from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome
+from site_kits.talk import MAX_QUESTION
 from site_kits.translation import _
 
 PATIENCE_S = 2.5
@@ -82,6 +85,7 @@ class RunPages:
             doors.route("/runs/", self.list_runs),
             doors.route("/runs/{run}/", self.show),
             doors.route("/runs/{run}/dry-run", self.dry_run, "POST"),
+            doors.route("/runs/{run}/ask", self.ask, "POST"),
             doors.route("/runs/{run}/decide", self.decide, "POST"),
             doors.route("/egress/", self.egress),
         ]
@@ -89,7 +93,10 @@ class RunPages:
     async def list_runs(self, visit: Visit) -> Response:
         """GET /runs/: undecided ones first."""
         stored = await asyncio.to_thread(list_requests, self.home)
-        return visit.page("runs.html", stored=[(one, state_of(one)) for one in stored])
+        talks = await asyncio.to_thread(_talks, self.home, stored)
+        return visit.page(
+            "runs.html", stored=[(one, state_of(one), talk) for one, talk in zip(stored, talks, strict=True)]
+        )
 
     async def show(self, visit: Visit) -> Response:
         """GET /runs/RUN/."""
@@ -106,7 +113,8 @@ class RunPages:
             model=_words(catalog.MODELS.get(spec.model.name)), leaving=_leaving(spec),
             rules=[rule_sentence(rule) for rule in stored.verdict.rules] if stored.verdict else [],
             running=self.dry_runs.running(run_id), fault=self.dry_runs.fault(run_id),
-            report=read_dry_run(self.home, run_id),
+            report=read_dry_run(self.home, run_id), question_id=str(uuid.uuid4()), most=MAX_QUESTION,
+            questions=await asyncio.to_thread(list_questions, self.home, run_id),
         )  # fmt: skip
 
     async def dry_run(self, visit: Visit) -> Response:
@@ -139,10 +147,32 @@ class RunPages:
         )
         return visit.go(address, sentence)
 
+    async def ask(self, visit: Visit) -> Response:
+        """POST: a question about exactly the digest that the page showed. It decides nothing."""
+        run_id, person = visit.request.path_params["run"], visit.one("person")[:150] or _("operator")
+        try:
+            stored = await asyncio.to_thread(load_request, self.home, run_id)
+            address = f"/runs/{stored.request.run_id}/#questions"
+            if visit.one("digest") != stored.request.run_digest:
+                return visit.go(address, _("The run changed meanwhile. Look at it again."), "bad")
+            await asyncio.to_thread(
+                ask, self.home, stored.request.run_id, visit.one("question"), visit.one("text"), person
+            )
+        except AgentError as error:
+            return visit.go(f"/runs/{run_id}/", str(error), "bad")
+        return visit.go(address, _("Asked. The request stays open until you approve or refuse it."))
+
     async def egress(self, visit: Visit) -> Response:
         """GET /egress/: what the meter counted, per run and round."""
         runs = await asyncio.to_thread(_egress, self.home)
         return visit.page("egress.html", runs=runs, most=_ROUNDS_SHOWN)
+
+
+def _talks(home: SiteHome, stored: list[StoredRequest]) -> list[str]:
+    """Of each request: whether a question of it waits, or was answered, while nobody has decided."""
+    return [
+        talk_state(list_questions(home, one.request.run_id)) if one.decision is None else "" for one in stored
+    ]
 
 
 def state_of(stored: StoredRequest) -> str:

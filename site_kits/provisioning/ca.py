@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from secure_agg.identity import fingerprint
 from site_kits.certificate_dates import CLOCK_SKEW
 from site_kits.errors import CertificateRequestError, ForeignNameError, ProvisioningError
+from site_kits.translation import _
 
 ROOT_KEY_BITS = 3072  # lives for years; NIST SP 800-57 wants more than 112 bits of strength after 2030
 LEAF_KEY_BITS = 2048
@@ -105,25 +106,29 @@ def requested_key(csr_pem: bytes, *, site: str) -> rsa.RSAPublicKey:
     Raises CertificateRequestError for a malformed request, another name or an unusable key.
     """
     if len(csr_pem) > CSR_BYTES_MAX:
-        raise CertificateRequestError("The certificate request is too large; run start.sh again.")
+        raise CertificateRequestError(_("The certificate request is too large; run start.sh again."))
     try:
         request = x509.load_pem_x509_csr(csr_pem)
         valid, public_key = request.is_signature_valid, request.public_key()
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise CertificateRequestError(
-            "This is not a readable certificate request in PEM form; run start.sh again."
+            _("This is not a readable certificate request in PEM form; run start.sh again.")
         ) from error
     if not isinstance(public_key, rsa.RSAPublicKey) or public_key.key_size not in _ALLOWED_KEY_BITS:
         raise CertificateRequestError(
-            "The key of the request is not RSA of 2048, 3072 or 4096 bits, which NVFlare needs; "
-            "delete it and run start.sh again."
+            _(
+                "The key of the request is not RSA of 2048, 3072 or 4096 bits, which NVFlare needs; "
+                "delete it and run start.sh again."
+            )
         )
     if not valid:
-        raise CertificateRequestError("The request is not signed by its own key; run start.sh again.")
+        raise CertificateRequestError(_("The request is not signed by its own key; run start.sh again."))
     if [name.value for name in names] != [site]:
         raise ForeignNameError(
-            f"The request asks for another name than {site}; use the kit that was made for this site."
+            _(
+                "The request asks for another name than {site}; use the kit that was made for this site."
+            ).format(site=site)
         )
     return public_key
 

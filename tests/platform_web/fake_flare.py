@@ -18,6 +18,7 @@ class FakeFlare:
         self.submitted = {}
         self.aborted = []
         self.asked_to_end = []
+        self.refused = {}  # site → why its client did not take the job
         self.results = None
 
     def submit(self, folder, token):
@@ -39,6 +40,9 @@ class FakeFlare:
 
     def abort(self, job_id):
         self.aborted.append(job_id)
+
+    def refused_at(self, job_id):
+        return self.refused
 
     def end_at_boundary(self, job_id, reason):
         self.asked_to_end.append((job_id, reason))

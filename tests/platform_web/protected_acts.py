@@ -5,6 +5,7 @@ list. A request is made when it is sent: nonces and one-time forms are fresh.
 """
 
 import json
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
@@ -133,6 +134,7 @@ def learning_acts(at: World) -> list[Act]:
         Act("add_study", post(dana, "/studies/add/", **study)),
         Act("add_run", post(dana, "/runs/add/", **run)),
         Act("start_with_approved", post(dana, f"/runs/{at.ready.pk}/start-with-approved/")),
+        Act("answer_question", post(dana, f"/questions/{at.question.pk}/answer/", text="Once, by patient.")),
         Act("stop_run", post(dana, f"/runs/{rows.running.pk}/stop/")),
         Act("ticket", post(at.clients["cleo-1"], "/clinic/ticket/", promotion=rows.promotions[0].pk)),
         Act("evidence", post(ann, f"/models/{version.pk}/evidence/", language="en")),
@@ -176,6 +178,16 @@ def agent_acts(at: World) -> list[Act]:
                 "POST",
                 f"/agent/v1/requests/{at.asked.pk}/decision",
                 lambda: _json(sign_decision(at.key, statement)),
+            ),
+        ),
+        Act(
+            "agent-question",
+            by_agent(
+                at,
+                a,
+                "POST",
+                f"/agent/v1/requests/{at.asked.pk}/questions",
+                lambda: _json({"id": str(uuid.uuid4()), "run_digest": at.asked.run_digest, "text": "Why?"}),
             ),
         ),
         Act("agent-artifact", by_agent(at, a, "GET", f"/agent/v1/artifacts/sha256/{digest}")),

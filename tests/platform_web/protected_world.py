@@ -1,6 +1,7 @@
 """What one request at every door of the portal needs: people, sites, runs, models, a signed log."""
 
 import json
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from platform_web.audit.signing import make_key
 from platform_web.federation import founding, places
 from platform_web.federation import services as federation
 from platform_web.federation.models import Federation, Revocation, Site
-from platform_web.training.models import RunApproval
+from platform_web.training import services as training
+from platform_web.training.models import Run, RunApproval, RunQuestion
 from tests.platform_web import world
 from tests.platform_web.signed import csr
 
@@ -54,11 +56,11 @@ class World:
             actor=None, username="cleo-1", password=PASSWORD, role=Role.CLINICIAN, site_id=self.sites[0].pk
         )
         self.asked = world.asked_run(self.dana, self.rows.study, self.sites)
+        self.question = self._asked()
         self.ready = world.asked_run(self.dana, self.rows.study, self.sites)
         RunApproval.objects.filter(run=self.ready).update(state="APPROVED")
         RunApproval.objects.filter(run=self.ready, site=self.sites[2]).update(state="WAITING")
-        self.ready.min_sites, self.ready.server_sees_updates = 2, True
-        self.ready.save()
+        Run.objects.filter(pk=self.ready.pk).update(min_sites=2, server_sees_updates=True)
         self.paused = self._plain("site-p", Site.Status.SUSPENDED)
         self.open, self.halted = self._plain("site-o"), self._plain("site-q", Site.Status.SUSPENDED)
         self.open_too = self._plain("site-u")
@@ -73,6 +75,15 @@ class World:
         self.erasing = redaction.request_redaction(actor=self.otto, event=typed_too, basis="misplaced")
         self.split = seal_log()
         self.clients = {person.username: self._signed_in(person) for person in self._people()}
+
+    def _asked(self) -> RunQuestion:
+        return training.record_question(
+            site=self.sites[0],
+            run_id=str(self.asked.pk),
+            run_digest=self.asked.run_digest,
+            question_id=uuid.uuid4(),
+            text="Does a patient count twice?",
+        )
 
     def _people(self) -> list[object]:
         return [self.ann, self.bea, self.dana, self.otto, self.cleo, self.gone]

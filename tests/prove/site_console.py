@@ -16,6 +16,7 @@ from site_kits.site_home import SiteHome
 from tests.platform_web.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.prove.console_site import STUDY, ConsoleSite, ask_twice, console_site
 from tests.prove.proof import Proof
+from tests.prove.site_asking import prove_asking
 from tests.site_kits.dicom_doubles import NEEDLES
 from tests.site_kits.site_doubles import wait_until
 
@@ -38,6 +39,7 @@ def prove_console(proof: Proof, *, full: bool) -> None:
             sign_in(proof, page, site)
             register_table(proof, page, site)
             register_dicom(proof, page, site)
+            prove_asking(proof, page, site, run_id, shoot)
             approve(proof, page, site, run_id)
             pages = walk(page, site, run_id, "en")
         with browser("zh-CN", problems) as window:

@@ -67,6 +67,10 @@ class Portal:
     pending: list = field(default_factory=list)  # requests; their bodies lie among the artifacts by run id
     decisions: list = field(default_factory=list)
     decision_answer: tuple = (200, {"state": "APPROVED"})
+    questions: list = field(default_factory=list)  # (run id, body) as they came in
+    question_answer: tuple = (201, {})
+    answers: dict = field(default_factory=dict)  # run id → what was answered
+    languages: list = field(default_factory=list)  # Accept-Language of what came in, None where none did
     refused: list = field(default_factory=list)
     certificate: x509.Certificate | None = None
     clock_offset_s: float = 0.0
@@ -82,6 +86,7 @@ class Portal:
         return self.ca_cert.public_bytes(Encoding.PEM)
 
     def answer(self, method, path, headers, body):
+        self.languages.append({name.lower(): text for name, text in headers.items()}.get("accept-language"))
         if path == "/agent/v1/enrol":
             return self._enrol(json.loads(body))
         known = ("h", "renew", "leave", "artifacts/", "requests/")
@@ -109,10 +114,16 @@ class Portal:
                 "ticket_keys": [{"kid": "k1", "public_key": public_text(TICKET_KEY)}],
                 "web_origin": "http://127.0.0.1:8080",
                 "requests": self.pending,
+                "answers": [{"run": run, "answered": len(all_)} for run, all_ in self.answers.items()],
             }
         if path.endswith("/decision"):
             self.decisions.append(json.loads(body))
             return self.decision_answer
+        if path.endswith("/questions"):
+            self.questions.append((path.split("/")[-2], json.loads(body)))
+            return self.question_answer
+        if path.endswith("/answers"):
+            return 200, {"answers": self.answers.get(path.split("/")[-2], [])}
         if path == "/agent/v1/renew":
             return self._renew()
         if path == "/agent/v1/leave":

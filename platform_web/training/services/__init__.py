@@ -3,9 +3,11 @@
 from platform_web.training import acts as acts
 from platform_web.training.services.approving import (
     record_decision,
+    refusal_of,
     settle_approvals,
     start_with_approved,
 )
+from platform_web.training.services.asking import record_answer, record_question
 from platform_web.training.services.following import (
     apply_line,
     begin_collection,
@@ -52,10 +54,13 @@ __all__ = [
     "note_server_answers",
     "note_silence",
     "open_study",
+    "record_answer",
     "record_decision",
+    "record_question",
     "record_spec",
     "record_stopped",
     "record_submitted",
+    "refusal_of",
     "release_run",
     "resume_run",
     "settle_approvals",

@@ -1,5 +1,8 @@
 """Asking the sites, hearing their decisions, and going on when enough of them approved."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.timezone import now
@@ -14,6 +17,8 @@ from platform_web.training.services.submitting import promise_job
 from site_kits.decisions import DecisionStatement
 
 State, Said = Run.State, RunApproval.State
+UNDER_WAY = frozenset({State.SUBMITTED, State.RUNNING, State.RESUMING})
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 @transaction.atomic
@@ -60,7 +65,7 @@ def settle_approvals(*, run_id: str) -> None:
         return
     approved, waiting = _count(run, Said.APPROVED), _count(run, Said.WAITING)
     if approved + waiting < run.fewest_sites:
-        fail_run(run_id=run_id, sentence=_too_few(run))
+        fail_run(run_id=run_id, sentence=_too_few(run, {}), is_typed=True)
     elif not waiting:
         _begin(run, None)
 
@@ -100,12 +105,42 @@ def _count(run: Run, state: str) -> int:
     return active.filter(state=state).count()
 
 
-def _too_few(run: Run) -> str:
+def refusal_of(run: Run, stopped: Mapping[str, str] = _NOBODY) -> str:
+    """Who refused a run that is under way, if fewer sites are left than it needs; empty otherwise.
+
+    Counted are sites that decided against it (also later) and those whose own gate or NVFlare client
+    (``stopped``: name → sentence) did not start its present job. A gate that closes after a round of the job
+    was committed does not count: the job ends by itself, and the next one is stopped at its start.
+    """
+    if run.state not in UNDER_WAY or run.finish is not None:
+        return ""
+    told = dict(stopped) | ({} if run.committed_rounds.filter(epoch=run.epoch).exists() else _gates(run))
+    said_no = set(run.approvals.filter(state=Said.REFUSED).values_list("site__name", flat=True))
+    asked = run.sites.exclude(status__in=(Site.Status.REVOKED, Site.Status.LEFT))
+    left = asked.exclude(name__in=said_no | told.keys()).count()
+    if not said_no | told.keys() or left >= run.fewest_sites:
+        return ""
+    return _too_few(run, told)
+
+
+def _gates(run: Run) -> dict[str, str]:
+    """The sites whose heartbeat says that their gate stopped the run's present job, and what it says."""
+    if not run.nvflare_job_id or run.state == State.RESUMING:
+        return {}
+    return {
+        site.name: str(each.get("sentence", ""))
+        for site in run.sites.all()
+        for each in (site.heartbeat or {}).get("refusals") or []
+        if each.get("job") == run.nvflare_job_id
+    }
+
+
+def _too_few(run: Run, stopped: Mapping[str, str]) -> str:
     refused = run.approvals.filter(state=Said.REFUSED).select_related("site")
+    told = {row.site.title: row.reason for row in refused}
+    for site in run.sites.filter(name__in=stopped):
+        told.setdefault(site.title, stopped[site.name])
     return _("The run needs %(least)d sites, and too few approve it. Refused by %(sites)s.") % {
         "least": run.fewest_sites,
-        "sites": "; ".join(
-            f"{row.site.title}: {row.reason}" if row.reason else row.site.title for row in refused
-        )
-        or "–",
+        "sites": "; ".join(f"{title}: {why}" if why else title for title, why in sorted(told.items())) or "–",
     }

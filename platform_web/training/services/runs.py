@@ -177,8 +177,11 @@ def record_stopped(*, run_id: str) -> None:
 
 
 @transaction.atomic
-def fail_run(*, run_id: str, sentence: str) -> None:
-    """End a run with a sentence for the person who started it. A run that has ended stays as it is."""
+def fail_run(*, run_id: str, sentence: str, is_typed: bool = False) -> None:
+    """End a run with a sentence for the person who started it. A run that has ended stays as it is.
+
+    ``is_typed``: the sentence holds what people typed, so the log keeps it where it can be erased.
+    """
     run = lock_run(run_id)
     if run.is_final:
         return
@@ -189,7 +192,8 @@ def fail_run(*, run_id: str, sentence: str) -> None:
         out="error",
         run=str(run.pk),
         obj=[("run", str(run.pk), run.run_digest)],
-        data={"reason": sentence[:500]},
+        data={"reason": "refused" if is_typed else sentence[:500]},
+        body={"reason": sentence[:500]} if is_typed else None,
     )
 
 

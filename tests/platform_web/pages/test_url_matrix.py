@@ -10,6 +10,7 @@ from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent, AuditRedaction
 from platform_web.federation.models import Revocation, Site
 from platform_web.registry.models import EvidencePack, SiteModel
+from platform_web.training import services as training
 
 OK, AWAY, NO, NONE, BAD = 200, 302, 403, 404, 422
 # URL name: (method, {role: status}); "a" roles belong to site A, "b" roles to site B
@@ -47,6 +48,7 @@ TABLE = {
     "run_data": ("get", OWN),
     "start_with_approved": ("post", {"administrator": AWAY, "data_scientist": AWAY}),
     "stop_run": ("post", {"administrator": AWAY, "data_scientist": AWAY}),
+    "answer_question": ("post", {"administrator": AWAY, "data_scientist": AWAY}),
     "models": ("get", READERS),
     "evidence": ("get", {"administrator": OK, "auditor": OK}),
     "download_evidence": ("get", {"administrator": AWAY, "auditor": AWAY}),
@@ -149,8 +151,7 @@ def paths(rows, people, waiting):
     model = SiteModel.objects.filter(site__name="site-a", version__run=rows.done).first()
     asked = asked_pack(model.version, people["auditor"])
     run, promotion = f"/runs/{rows.running.pk}/", rows.promotions[0]
-    entry = AuditEvent.objects.first().event_id
-    return log_paths(entry, people["data_scientist"]) | {
+    return log_paths(AuditEvent.objects.first().event_id, people["data_scientist"]) | {
         "home": "/",
         "people": "/people/",
         "add_person": "/people/add/",
@@ -176,6 +177,7 @@ def paths(rows, people, waiting):
         "run_data": f"{run}data.json",
         "start_with_approved": f"{run}start-with-approved/",
         "stop_run": f"{run}stop/",
+        "answer_question": f"/questions/{asked_question(rows).pk}/answer/",
         "models": "/models/",
         "evidence": f"/models/{model.version_id}/evidence/",
         "download_evidence": f"/evidence/{asked.pk}/",
@@ -184,6 +186,14 @@ def paths(rows, people, waiting):
         "clinic": "/clinic/",
         "ticket": "/clinic/ticket/",
     }
+
+
+def asked_question(rows):
+    """Site A wants to know something about the running run."""
+    site, run = Site.objects.get(name="site-a"), rows.running
+    return training.record_question(
+        site=site, run_id=str(run.pk), run_digest=run.run_digest, question_id=uuid.uuid4(), text="Why?"
+    )
 
 
 def ask(client, name, path, rows):

@@ -140,3 +140,73 @@ def test_a_study_with_a_mistyped_policy_is_not_opened(dana):
             actor=dana, slug="x", title="x", purpose="x", dataset="x", task=world.TABULAR, teaching=True,
             policy="[cohort]\nmin_site = 4",
         )  # fmt: skip
+
+
+@pytest.fixture
+def submitted(run, sites):
+    """All four approved, and NVFlare has the job."""
+    for site in sites:
+        say(run, site)
+    look(run)
+    services.record_submitted(run_id=str(run.pk), epoch=1, job_id="job-1")
+    run.refresh_from_db()
+    return run
+
+
+NO = {"approve": False, "decided_at": "2026-12-02T00:00:00.000+00:00"}
+
+
+def test_when_fewer_than_the_minimum_are_left_the_run_ends_at_once_and_names_who_refused(submitted, sites):
+    flare = FakeFlare()
+    say(submitted, sites[0], reason="The board objects.", **NO)
+    follow(str(submitted.pk), flare)
+    submitted.refresh_from_db()
+    assert submitted.state == State.SUBMITTED
+    say(submitted, sites[1], **NO)
+    follow(str(submitted.pk), flare)
+    submitted.refresh_from_db()
+    assert submitted.state == State.FAILED
+    assert "Refused by Hospital site-a: The board objects.; Hospital site-b." in submitted.error
+    assert flare.aborted == ["job-1"]
+    entry = AuditEvent.objects.get(act="run.failed")
+    assert b"board objects" not in bytes(entry.leaf), "what somebody typed can be erased"
+
+
+def test_sites_whose_gate_stopped_the_job_count_before_its_first_round(submitted, sites):
+    for site in sites[:2]:
+        told = {
+            "run": str(submitted.pk),
+            "job": "job-1",
+            "at": "",
+            "sentence": "The policy does not permit it.",
+        }
+        site.heartbeat |= {"refusals": [told, told | {"job": "another"}]}
+        site.save()
+    follow(str(submitted.pk), FakeFlare())
+    submitted.refresh_from_db()
+    assert submitted.state == State.FAILED
+    assert "Hospital site-a: The policy does not permit it." in submitted.error
+
+
+def test_a_gate_that_closes_later_and_other_jobs_gates_end_nothing(submitted, sites):
+    for site in sites:
+        site.heartbeat |= {"refusals": [{"run": str(submitted.pk), "job": "another", "sentence": "x"}]}
+        site.save()
+    assert services.refusal_of(submitted) == ""
+    names = [site.name for site in sites]
+    services.apply_line(run_id=str(submitted.pk), position=0, line=world.round_line(1, names))
+    for site in sites:
+        site.heartbeat |= {"refusals": [{"run": str(submitted.pk), "job": "job-1", "sentence": "x"}]}
+        site.save()
+    submitted.refresh_from_db()
+    assert services.refusal_of(submitted) == ""
+
+
+def test_a_job_that_nvflare_could_not_deploy_names_who_refused_it(submitted, sites):
+    flare = FakeFlare()
+    flare.status, flare.mute = "FINISHED:FAILED_TO_RUN", True
+    flare.refused = {"site-a": "not authorized", "site-b": "not authorized"}
+    follow(str(submitted.pk), flare)
+    submitted.refresh_from_db()
+    assert submitted.state == State.FAILED
+    assert "Hospital site-a: not authorized" in submitted.error

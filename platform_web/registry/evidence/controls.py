@@ -82,7 +82,9 @@ OF_THE_PORTAL: Final = (
         "second_factor",
         ("T20", "GDPR 32", "ASVS V6"),
         _("All %(people)d administrators and auditors sign in with a second factor."),
-        _("Administrators and auditors who sign in with a password alone: %(without)d of %(people)d."),
+        _(
+            "Administrators and auditors without a second factor: %(without)d of %(people)d; required: %(asked)s."
+        ),
         (ROLES,),
         portal_checks.second_factor,
     ),

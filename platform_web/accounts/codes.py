@@ -58,7 +58,7 @@ def new_recovery_codes() -> list[str]:
 
 
 def recovery_digest(code: str) -> str:
-    """What is stored of a recovery code. 80 random bits need no slow hash; without the key none can be tried."""
+    """What is stored of a recovery code: 80 random bits under a key, so that no slow hash is needed."""
     key = hmac.digest(settings.CONSILIUM_MASTER_KEY, b"consilium recovery code", "sha256")
     text = _plain(code).lower().translate(ALIKE)
     return hmac.new(key, text.encode(errors="replace"), hashlib.sha256).hexdigest()

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_login_failed
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
@@ -192,7 +192,7 @@ def _closed(request: HttpRequest, person: User) -> HttpResponse | None:
 
 
 def _codes_page(request: HttpRequest, checked: Checked, target: str) -> HttpResponse:
-    return _page(request, "accounts/recovery_codes.html", codes=checked.fresh, target=target)
+    return _page(request, "accounts/recovery_codes.html", codes=checked.fresh, target=resolve_url(target))
 
 
 def _page(request: HttpRequest, template: str, said: str = "", **context: object) -> HttpResponse:

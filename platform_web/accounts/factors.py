@@ -21,7 +21,7 @@ REASON_MIN, REASON_MAX = 10, 500
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of a code. ``wait_s``: seconds until another may be tried; ``fresh``: codes to show once."""
+    """What became of a code. ``wait_s``: seconds until the next try; ``fresh``: codes to show once."""
 
     accepted: bool
     wait_s: int = 0
@@ -64,7 +64,7 @@ def enrol(*, person: User, secret: bytes, code: str, current: str = "") -> Check
 
 @transaction.atomic
 def remove(*, person: User, code: str) -> Checked:
-    """The person signs in by password alone from now on. Raises AccountError where the role needs a factor."""
+    """The person signs in by password alone from now on. Raises AccountError where a factor is needed."""
     if must_have_one(person):
         raise AccountError(_("Your role needs a second factor. Move it to another phone instead."))
     factor = _locked(person)
@@ -109,7 +109,7 @@ def reset(*, actor: User | None, person: User, reason: str) -> None:
 
 
 def _locked(person: User) -> SecondFactor:
-    """Two requests with one code come one after the other. Raises AccountError for somebody without factor."""
+    """Two requests with one code come one after the other. Raises AccountError where there is no factor."""
     factor: SecondFactor | None = SecondFactor.objects.select_for_update().filter(user=person).first()
     if factor is None:
         raise AccountError(_("%(name)s has no second factor.") % {"name": person.get_username()})

@@ -1,11 +1,9 @@
 """The content policy of /admin/ (unfold's Alpine evaluates strings), and the gate of the second factor."""
 
 from collections.abc import Callable
-from typing import cast
 
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.contrib import auth, messages
-from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase
@@ -55,7 +53,7 @@ class SecondFactorGate:
         was_given = DEVICE_ID_SESSION_KEY in request.session  # django-otp forgets a factor that is gone
         if request.user.is_authenticated and not self._may_go_on(request, was_given=was_given):
             with transaction.atomic():
-                services.record_sign_out(user=cast("User", request.user))
+                services.record_sign_out(user=request.user)
                 auth.logout(request)
             messages.info(request, _("Your second factor has changed or is needed now. Sign in again."))
             return redirect_to_login(request.get_full_path())

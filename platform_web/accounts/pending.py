@@ -25,7 +25,7 @@ def begin(request: HttpRequest, person: User, target: str) -> None:
     request.session.flush()  # no session known before goes on
     request.session[KEY] = {
         "person": person.pk,
-        "backend": person.backend,  # type: ignore[attr-defined]  # set by authenticate()
+        "backend": person.backend,  # set by authenticate()
         "password": person.get_session_auth_hash(),
         "until": int(time.time()) + LIFETIME_S,
         "target": target,

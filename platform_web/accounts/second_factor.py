@@ -18,7 +18,9 @@ def is_asked_for() -> bool:
 
 def must_have_one(person: AnyUser) -> bool:
     """By role, and whoever Django's admin would let in; by groups, so that a second role frees nobody."""
-    return settings.CONSILIUM_SECOND_FACTOR == "required" and _privileged().filter(pk=person.pk).exists()
+    if settings.CONSILIUM_SECOND_FACTOR != "required" or person.pk is None:
+        return False
+    return _privileged().filter(pk=person.pk).exists()
 
 
 def factor_of(person: AnyUser) -> SecondFactor | None:

@@ -46,7 +46,7 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        person = cast("User", form.get_user())
+        person = form.get_user()
         if factor_of(person) is not None or must_have_one(person):
             pending.begin(self.request, person, self.get_success_url())
             return redirect("second_factor")

@@ -83,7 +83,8 @@ OF_THE_PORTAL: Final = (
         ("T20", "GDPR 32", "ASVS V6"),
         _("All %(people)d administrators and auditors sign in with a second factor."),
         _(
-            "Administrators and auditors without a second factor: %(without)d of %(people)d; required: %(asked)s."
+            "A second factor is not in force for administrators and auditors: required: %(asked)s; "
+            "without one: %(without)d of %(people)d."
         ),
         (ROLES,),
         portal_checks.second_factor,

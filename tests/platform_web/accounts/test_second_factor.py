@@ -1,4 +1,4 @@
-"""The second factor as a person meets it: enrolment, the step after the password, recovery, the lost phone."""
+"""The second factor as a person meets it: enrolment, the step after the password, recovery, a lost phone."""
 
 import base64
 import json

@@ -192,7 +192,13 @@ def _closed(request: HttpRequest, person: User) -> HttpResponse | None:
 
 
 def _codes_page(request: HttpRequest, checked: Checked, target: str) -> HttpResponse:
-    return _page(request, "accounts/recovery_codes.html", codes=checked.fresh, target=resolve_url(target))
+    return _page(
+        request,
+        "accounts/recovery_codes.html",
+        codes=checked.fresh,
+        target=resolve_url(target),
+        shown_once=True,
+    )
 
 
 def _page(request: HttpRequest, template: str, said: str = "", **context: object) -> HttpResponse:

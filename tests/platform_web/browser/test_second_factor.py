@@ -25,7 +25,7 @@ def keep(page, name, width):
 
 @pytest.fixture
 def browse(chromium, live_server, portal, ann, settings):
-    """``browse(width)`` is a page at the sign-in. Nothing stands in the console, nothing is fetched abroad."""
+    """``browse(width)`` is a page at the sign-in. Nothing is in the console or fetched abroad."""
     settings.CONSILIUM_SECOND_FACTOR = "required"
     said, contexts = [], []
 

@@ -1,5 +1,8 @@
 """Every URL of the portal and of its admin, by whoever lacks the second factor: never content."""
 
+import os
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -157,3 +160,13 @@ def test_two_roles_or_the_admins_flag_free_nobody(client, ann, dana, settings):
     assert client.post(LOGIN, {"username": "dana", "password": PASSWORD}).url == STEP
     ann.groups.clear()
     assert client.post(LOGIN, {"username": "ann", "password": PASSWORD}).url == STEP
+
+
+@pytest.mark.parametrize(("said", "holds"), [(None, "required"), ("optional", "optional")])
+def test_production_requires_it_unless_told_otherwise(home, said, holds):
+    ask = "from infra.settings import prod; print(prod.CONSILIUM_SECOND_FACTOR)"
+    environment = {name: value for name, value in os.environ.items() if name != "CONSILIUM_SECOND_FACTOR"}
+    environment |= {"CONSILIUM_WEB_ORIGIN": "https://portal.example", "CONSILIUM_HOME": str(home)}
+    environment |= {"CONSILIUM_SECOND_FACTOR": said} if said else {}
+    done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == holds, done.stderr

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.i18n import set_language
 
+from platform_web.accounts import factor_views as factors
 from platform_web.accounts import views as accounts
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import role_required
@@ -27,9 +28,15 @@ urlpatterns = [
     path("language/", set_language, name="set_language"),
     path("accounts/login/", accounts.SignIn.as_view(), name="login"),
     path("accounts/logout/", accounts.SignOut.as_view(), name="logout"),
+    path("accounts/second-factor/", factors.second_factor, name="second_factor"),
+    path("account/", factors.account, name="account"),
+    path("account/second-factor/", factors.enrol_factor, name="enrol_factor"),
+    path("account/second-factor/off/", factors.remove_factor, name="remove_factor"),
+    path("account/recovery-codes/", factors.renew_recovery_codes, name="renew_recovery_codes"),
     path("people/", accounts.people, name="people"),
     path("people/add/", accounts.add_person, name="add_person"),
     path("people/<int:pk>/deactivate/", accounts.deactivate_person, name="deactivate_person"),
+    path("people/<int:pk>/second-factor/reset/", factors.reset_factor, name="reset_factor"),
     path("sites/", federation.sites, name="sites"),
     path("sites/cards/", federation.site_cards, name="site_cards"),
     path("sites/status.json", federation.status, name="site_status"),

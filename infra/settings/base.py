@@ -28,6 +28,7 @@ CONSILIUM_FLARE_HOST = os.environ.get("CONSILIUM_FLARE_HOST") or "localhost"
 CONSILIUM_FLARE_PORT = env.read_port(os.environ, "CONSILIUM_FLARE_PORT", 8102)
 CONSILIUM_FEDERATION = os.environ.get("CONSILIUM_FEDERATION") or "consilium"
 CONSILIUM_CERTIFICATE_LIFETIME = env.read_lifetime(os.environ, "CONSILIUM_CERTIFICATE_LIFETIME_S")
+CONSILIUM_SECOND_FACTOR = env.read_choice(os.environ, "CONSILIUM_SECOND_FACTOR", ("optional", "required"))
 CONSILIUM_SIGNER_SOCKET = os.environ.get("CONSILIUM_SIGNER_SOCKET", "")  # empty: the portal runs its own
 CONSILIUM_WHEEL = os.environ.get("CONSILIUM_WHEEL", "")
 CONSILIUM_CONSTRAINTS = os.environ.get("CONSILIUM_CONSTRAINTS") or str(REPOSITORY / "constraints.txt")
@@ -54,6 +55,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "axes",
     "csp",
+    "django_otp",
     "platform_web.outbox",
     "platform_web.audit",
     "platform_web.accounts",
@@ -74,7 +76,9 @@ WEB_MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "platform_web.accounts.middleware.SecondFactorGate",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]

@@ -15,11 +15,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from platform_web.accounts import services
+from platform_web.accounts import pending, services
 from platform_web.accounts.errors import AccountError
 from platform_web.accounts.forms import PersonForm
 from platform_web.accounts.models import SITE_ROLES, Membership, Role
 from platform_web.accounts.scope import role_required
+from platform_web.accounts.second_factor import factor_of, must_have_one
 
 UNPROCESSABLE = 422
 
@@ -45,8 +46,12 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        person = form.get_user()
+        if factor_of(person) is not None or must_have_one(person):
+            pending.begin(self.request, person, self.get_success_url())
+            return redirect("second_factor")
         with transaction.atomic():  # the session begins with its entry, or not at all
-            services.record_sign_in(user=form.get_user())
+            services.record_sign_in(user=person)
             return super().form_valid(form)
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
@@ -77,13 +82,18 @@ def change_password(request: HttpRequest) -> HttpResponseBase:
 @role_required(Role.ADMINISTRATOR)
 def people(request: HttpRequest) -> HttpResponse:
     memberships = Prefetch("memberships", Membership.objects.select_related("site"))
-    everybody = User.objects.prefetch_related("groups", memberships).order_by("username")
+    everybody = (
+        User.objects.select_related("second_factor")
+        .prefetch_related("groups", memberships)
+        .order_by("username")
+    )
     names: dict[str, Any] = dict(Role.choices)
     rows = [
         {
             "person": person,
             "roles": [names[group.name] for group in person.groups.all() if group.name in names],
             "sites": [membership.site for membership in person.memberships.all()],
+            "has_factor": hasattr(person, "second_factor"),
         }
         for person in everybody
     ]

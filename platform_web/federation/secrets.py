@@ -1,44 +1,19 @@
-"""Sealing keys with the master key, and tokens that work once.
-
-AES-256-GCM with a random 96-bit nonce; the secret's name is associated data, so that one sealed row cannot
-stand in for another.
-"""
+"""Is the master key the right one, and tokens and PINs that work once."""
 
 import hashlib
 import hmac
 import secrets
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.contrib.auth.hashers import check_password, make_password
 
+from platform_web.accounts.sealing import seal as seal
+from platform_web.accounts.sealing import unseal as unseal
 from site_kits.errors import MasterKeyError
 
-NONCE_BYTES = 12
 TOKEN_BYTES = 32
 PIN_DIGITS = 8
 KEY_CHECK = "key-check"
-
-
-def seal(name: str, secret: bytes) -> bytes:
-    """``secret`` encrypted for storage under ``name``."""
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + _cipher().encrypt(nonce, secret, name.encode())
-
-
-def unseal(name: str, sealed: bytes | memoryview) -> bytes:
-    """The secret again. Raises MasterKeyError for another master key or an altered row."""
-    sealed = bytes(sealed)
-    try:
-        return _cipher().decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], name.encode())
-    except (InvalidTag, ValueError) as error:
-        raise MasterKeyError(
-            f"The secret {name!r} cannot be opened: CONSILIUM_MASTER_KEY is not the key it was sealed with, "
-            "or the row was altered. Start the portal with the master key it was set up with."
-        ) from error
 
 
 def make_key_check() -> bytes:
@@ -85,8 +60,3 @@ def is_pin(pin: str, stored: str) -> bool:
 def _keyed(pin: str) -> str:
     key = hmac.digest(settings.CONSILIUM_MASTER_KEY, b"consilium invitation pin", "sha256")
     return hmac.new(key, pin.encode(errors="replace"), hashlib.sha256).hexdigest()
-
-
-def _cipher() -> AESGCM:
-    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"consilium sealed secrets v1")
-    return AESGCM(kdf.derive(settings.CONSILIUM_MASTER_KEY))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.contrib.auth.models import Group
@@ -153,14 +152,6 @@ def _settings(**changes) -> Switch:
     return switch
 
 
-def _second_factor(at, version):
-    patched = mock.patch(
-        "platform_web.registry.evidence.portal_checks.people_with_a_password_alone", return_value=(0, 2)
-    )
-    patched.start()
-    return patched.stop
-
-
 SWITCHES: dict[str, Switch] = {
     "secure_aggregation": _unmask,
     "no_differencing": _lose_a_site,
@@ -170,7 +161,7 @@ SWITCHES: dict[str, Switch] = {
     "shared_part_intact": _alter_the_shared_part,
     "personal_parts_absent": _store_a_personal_part,
     "differential_privacy": _promise_privacy,
-    "second_factor": _second_factor,
+    "second_factor": _settings(CONSILIUM_SECOND_FACTOR="optional"),
     "sign_in_bounded": _settings(AXES_ENABLED=False),
     "roles_disjoint": _two_roles,
     "ca_key_sealed": _unseal_the_key,

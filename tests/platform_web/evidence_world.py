@@ -26,6 +26,7 @@ from platform_web.training.models import Run, RunApproval
 from site_kits.decisions import sign_decision, verify_decision
 from tests.platform_web import world
 from tests.platform_web.finished import finish_line
+from tests.platform_web.phones import enrol
 from tests.platform_web.signed import csr
 
 PASSWORD = "correct horse battery"
@@ -47,6 +48,8 @@ class EvidenceWorld:
         self.ann = add(actor=None, username="ann-e", password=PASSWORD, role=Role.ADMINISTRATOR)
         self.dana = add(actor=None, username="dana-e", password=PASSWORD, role=Role.DATA_SCIENTIST)
         self.otto = add(actor=None, username="otto-e", password=PASSWORD, role=Role.AUDITOR)
+        for person in (self.ann, self.otto):
+            enrol(person)
         self.sites = [world.bring_online(self._enrolled(name)) for name in NAMES]
         create(self.folder / "log-key", f"{settings.CONSILIUM_FEDERATION}/audit")
         self.signer = Signer(self.folder / "log-key")

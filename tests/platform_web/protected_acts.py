@@ -12,6 +12,7 @@ from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from django.utils import timezone
 
@@ -76,12 +77,35 @@ def people_acts(at: World) -> list[Act]:
     return [
         Act("login", post(visitor, "/accounts/login/", username="otto-1", password=PASSWORD)),
         Act("login refused", post(other, "/accounts/login/", username="otto-1", password="wrong")),
+        *factor_acts(at),
         Act("add_person", post(ann, "/people/add/", **new)),
         Act("deactivate_person", post(ann, f"/people/{at.dana.pk}/deactivate/")),
         Act("change_password", post(at.clients["bea-1"], "/admin/password_change/", **changed)),
         Act("admin:auth_user deactivate", _action(ann, "auth/user", "deactivate", at.gone)),
         Act("logout", post(at.clients["otto-1"], "/accounts/logout/")),
         Act("admin_logout", post(at.clients["bea-1"], "/admin/logout/")),
+    ]
+
+
+def factor_acts(at: World) -> list[Act]:
+    """Recovery codes and a wrong code: what does not depend on the moment at which it is sent."""
+    own = "/account/second-factor/"
+    off = {"password": PASSWORD, "code": at.codes["fred-1"][0]}
+    lost = User.objects.get(username="flo-1")
+    return [
+        Act("second_factor", post(at.halfway, "/accounts/second-factor/", code="no code")),
+        Act("enrol_factor", lambda: at.clients["fin-1"].post(own, {"code": at.new_phone.code()})),
+        Act(
+            "renew_recovery_codes",
+            post(at.clients["fay-1"], "/account/recovery-codes/", code=at.codes["fay-1"][0]),
+        ),
+        Act("remove_factor", post(at.clients["fred-1"], f"{own}off/", **off)),
+        Act(
+            "reset_factor",
+            post(
+                at.clients["ann-1"], f"/people/{lost.pk}/second-factor/reset/", reason="phone lost in a tram"
+            ),
+        ),
     ]
 
 

@@ -1,6 +1,7 @@
 """What one request at every door of the portal needs: people, sites, runs, models, a signed log."""
 
 import json
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from compliance.evidence_file import evidence_of
 from compliance.note import Checkpoint, SignedNote, decode_base64, sign
 from compliance.signer.core import Signer
+from platform_web.accounts import pending
 from platform_web.accounts import services as accounts
 from platform_web.accounts.models import Role
 from platform_web.audit import redaction, selectors
@@ -26,6 +29,7 @@ from platform_web.federation.models import Federation, Revocation, Site
 from platform_web.training import services as training
 from platform_web.training.models import Run, RunApproval, RunQuestion
 from tests.platform_web import world
+from tests.platform_web.phones import Phone, enrol
 from tests.platform_web.signed import csr
 
 PASSWORD = "correct horse battery"
@@ -75,6 +79,7 @@ class World:
         self.erasing = redaction.request_redaction(actor=self.otto, event=typed_too, basis="misplaced")
         self.split = seal_log()
         self.clients = {person.username: self._signed_in(person) for person in self._people()}
+        self._second_factors()
 
     def _asked(self) -> RunQuestion:
         return training.record_question(
@@ -95,6 +100,25 @@ class World:
         client = self.visitor()
         client.force_login(person, backend=BACKEND)
         return client
+
+    def _second_factors(self) -> None:
+        """Fay, Fred and Flo have one, Flo is between password and code, Fin is about to enrol."""
+        self.codes = {}
+        for name in ("fay-1", "fred-1", "flo-1"):
+            person = self._person(name, Role.DATA_SCIENTIST)
+            _phone, self.codes[name] = enrol(person)
+            self.clients[name] = self._signed_in(person)
+            session = self.clients[name].session
+            session[DEVICE_ID_SESSION_KEY] = person.second_factor.persistent_id
+            session.save()
+        self.halfway = self.visitor()
+        self.halfway.post("/accounts/login/", {"username": "flo-1", "password": PASSWORD})
+        session = self.halfway.session
+        session[pending.KEY] = session[pending.KEY] | {"until": time.time() + 86_400}  # a long proof
+        session.save()
+        self.clients["fin-1"] = self._signed_in(self._person("fin-1", Role.DATA_SCIENTIST))
+        page = self.clients["fin-1"].get("/account/second-factor/").content.decode()
+        self.new_phone = Phone.shown(page)
 
     def _typed(self, site: Site) -> AuditEvent:
         """An entry with a body."""

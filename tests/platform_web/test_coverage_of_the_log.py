@@ -10,7 +10,7 @@ from tests.platform_web import protected_acts, protected_world
 
 # doors that do nothing: each refuses POST, or has the reason why it needs no entry of its own
 READS = {
-    "home", "health", "people", "sites", "site_cards", "site_status", "site", "studies", "study",
+    "home", "health", "people", "account", "sites", "site_cards", "site_status", "site", "studies", "study",
     "runs", "run", "run_live", "run_data", "models", "clinic", "admin_login", "agent-request",
     "agent-answers", "log-checkpoint", "log-entries", "log-receipt", "admin:login", "admin:index",
     "admin:app_list", "admin:jsi18n", "admin:password_change_done", "admin:search", "audit_verifier",

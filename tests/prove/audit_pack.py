@@ -39,6 +39,7 @@ def database() -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="consilium-pack-") as name:
             settings.CONSILIUM_HOME = Path(name) / "portal"
             settings.CONSILIUM_HOME.mkdir(mode=0o700)
+            settings.CONSILIUM_SECOND_FACTOR = "required"  # as in production
             yield Path(name)
     finally:
         teardown_databases(old, 0)

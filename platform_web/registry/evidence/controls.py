@@ -82,7 +82,10 @@ OF_THE_PORTAL: Final = (
         "second_factor",
         ("T20", "GDPR 32", "ASVS V6"),
         _("All %(people)d administrators and auditors sign in with a second factor."),
-        _("Administrators and auditors who sign in with a password alone: %(without)d of %(people)d."),
+        _(
+            "A second factor is not in force for administrators and auditors: required: %(asked)s; "
+            "without one: %(without)d of %(people)d."
+        ),
         (ROLES,),
         portal_checks.second_factor,
     ),

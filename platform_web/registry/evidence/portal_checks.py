@@ -6,9 +6,10 @@ from cryptography import x509
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Count, Q
+from django.utils.translation import gettext as _
 
 from platform_web.accounts.models import Role
-from platform_web.accounts.second_factor import people_with_a_password_alone
+from platform_web.accounts.second_factor import is_asked_for, people_with_a_password_alone
 from platform_web.federation.authority import open_root, the_federation
 from platform_web.federation.models import Certificate, Site
 from platform_web.registry.evidence.case import Case
@@ -19,8 +20,13 @@ LONGEST_LIFE = timedelta(days=90, hours=1)  # a certificate begins a little befo
 
 
 def second_factor(case: Case) -> Finding:  # noqa: ARG001 - one signature for all checks
+    """The portal asks for one, and everybody of whom it asks has one; how many have not, never who."""
     without, people = people_with_a_password_alone()
-    return Finding(people > 0 and without == 0, {"without": without, "people": people})
+    asked = is_asked_for()
+    said = _("yes") if asked else _("no")
+    return Finding(
+        asked and people > 0 and without == 0, {"without": without, "people": people, "asked": said}
+    )
 
 
 def roles_disjoint(case: Case) -> Finding:  # noqa: ARG001

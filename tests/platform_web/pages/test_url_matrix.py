@@ -21,12 +21,18 @@ READERS = {
     "site_operator a": OK,
     "site_operator b": OK,
 }
+EVERYBODY = READERS | {"clinician a": OK, "clinician b": OK}
 OWN = READERS | {"site_operator b": NONE}
 TABLE = {
     "home": ("get", READERS | {"clinician a": AWAY, "clinician b": AWAY}),
     "people": ("get", {"administrator": OK}),
     "add_person": ("post", {"administrator": BAD}),
     "deactivate_person": ("post", {"administrator": AWAY}),
+    "reset_factor": ("post", {"administrator": AWAY}),
+    "account": ("get", EVERYBODY),
+    "enrol_factor": ("get", EVERYBODY),
+    "remove_factor": ("post", dict.fromkeys(EVERYBODY, AWAY)),
+    "renew_recovery_codes": ("post", dict.fromkeys(EVERYBODY, AWAY)),
     "sites": ("get", READERS),
     "site_cards": ("get", READERS),
     "site_status": ("get", READERS),
@@ -73,6 +79,7 @@ ELSEWHERE = {
     "health": "says nothing to anybody",
     "set_language": "Django's; changes the visitor's cookie only",
     "login": "test_signing_in.py",
+    "second_factor": "test_second_factor.py of accounts",
     "logout": "test_signing_in.py",
     "admin_login": "test_signing_in.py",
     "admin_logout": "the same view as logout, at the admin's address",
@@ -156,6 +163,11 @@ def paths(rows, people, waiting):
         "people": "/people/",
         "add_person": "/people/add/",
         "deactivate_person": f"/people/{people['data_scientist'].pk}/deactivate/",
+        "reset_factor": f"/people/{people['data_scientist'].pk}/second-factor/reset/",
+        "account": "/account/",
+        "enrol_factor": "/account/second-factor/",
+        "remove_factor": "/account/second-factor/off/",
+        "renew_recovery_codes": "/account/recovery-codes/",
         "sites": "/sites/",
         "site_cards": "/sites/cards/",
         "site_status": "/sites/status.json",

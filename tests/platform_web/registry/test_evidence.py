@@ -9,10 +9,14 @@ import zipfile
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.contrib.auth.models import User
 from django.utils import timezone, translation
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from compliance.evidence import archive, dsse
 from compliance.evidence.statement import PAYLOAD_TYPE
+from platform_web.accounts import services as accounts
+from platform_web.accounts.models import Role
 from platform_web.audit.models import AuditEvent
 from platform_web.outbox.models import Task
 from platform_web.outbox.runner import run_task
@@ -22,14 +26,15 @@ from platform_web.registry.evidence.controls import CONTROLS
 from platform_web.registry.evidence.pack import MANIFEST_TYPE, build_pack
 from platform_web.registry.models import EvidencePack, ModelVersion
 from tests.platform_web.evidence_switches import switched
-from tests.platform_web.evidence_world import EvidenceWorld
+from tests.platform_web.evidence_world import PASSWORD, EvidenceWorld
 
 # on PostgreSQL the sequencer sees only what was committed
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def made(portal, site_key, tmp_path):
+def made(portal, site_key, tmp_path, settings):
+    settings.CONSILIUM_SECOND_FACTOR = "required"
     made = EvidenceWorld(tmp_path, site_key)
     made.version = made.completed()
     made.promote(made.version)
@@ -56,7 +61,7 @@ def test_the_pack_is_its_manifests_and_signed(pack):
 
 def test_what_holds_and_what_does_not_in_this_world(pack):
     failing = {claim.control.name for claim in pack.claims if not claim.holds}
-    assert failing == {"second_factor", "differential_privacy", "pages_encrypted"}
+    assert failing == {"differential_privacy", "pages_encrypted"}
 
 
 def test_made_twice_it_has_the_same_bytes(made):
@@ -86,8 +91,16 @@ def test_the_access_report_has_every_entry_and_no_formula(pack, made):
     assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
 
 
+def enter(client, person):
+    """Signed in with the second factor."""
+    client.force_login(person)
+    session = client.session
+    session[DEVICE_ID_SESSION_KEY] = person.second_factor.persistent_id
+    session.save()
+
+
 def test_it_is_asked_for_made_and_fetched_with_entries(made, client):
-    client.force_login(made.otto)
+    enter(client, made.otto)
     page = f"/models/{made.version.pk}/evidence/"
     client.post(page, {"language": "zh-hans"})
     run_task(Task.objects.get(name="registry.make_pack").pk)
@@ -105,7 +118,7 @@ def test_it_is_asked_for_made_and_fetched_with_entries(made, client):
 
 def test_below_the_quorum_no_pack_is_made(made, client, monkeypatch):
     monkeypatch.setattr("platform_web.audit.standing._unwitnessed_since", lambda *_: timezone.now())
-    client.force_login(made.ann)
+    enter(client, made.ann)
     client.post(f"/models/{made.version.pk}/evidence/", {"language": "en"})
     assert not EvidencePack.objects.exists()
     assert not AuditEvent.objects.filter(act__startswith="evidence.").exists()
@@ -123,6 +136,31 @@ def test_one_control_turned_over_changes_exactly_its_sentence(name, made):
         after = sentences(ModelVersion.objects.get(pk=made.version.pk), moment)
     assert [one for one in before if before[one] != after[one]] == [name]
     assert sentences(ModelVersion.objects.get(pk=made.version.pk), moment) == before
+
+
+def second_factor(made):
+    return next(
+        (claim.holds, claim.sentence)
+        for claim in assess(CONTROLS, Case(made.version, timezone.now()))
+        if claim.control.name == "second_factor"
+    )
+
+
+def test_the_second_factor_counts_people_and_names_nobody(made, settings):
+    assert second_factor(made) == (True, "All 2 administrators and auditors sign in with a second factor.")
+    add = accounts.add_person
+    add(actor=None, username="bea-e", password=PASSWORD, role=Role.ADMINISTRATOR)
+    add(actor=None, username="xi-e", password=PASSWORD, role=Role.DATA_SCIENTIST)
+    said = "A second factor is not in force for administrators and auditors: required: %s; without one: %s."
+    assert second_factor(made) == (False, said % ("yes", "1 of 3"))
+    settings.CONSILIUM_SECOND_FACTOR = "optional"
+    assert second_factor(made) == (False, said % ("no", "1 of 3"))
+    accounts.deactivate_person(actor=made.ann, person=User.objects.get(username="bea-e"))
+    assert second_factor(made) == (False, said % ("no", "0 of 2"))
+    settings.CONSILIUM_SECOND_FACTOR = "required"
+    assert second_factor(made)[0]
+    settings.WEB_MIDDLEWARE = [name for name in settings.WEB_MIDDLEWARE if "Gate" not in name]
+    assert second_factor(made) == (False, said % ("no", "0 of 2"))
 
 
 def sentences(version, moment):

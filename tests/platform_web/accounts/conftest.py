@@ -1,0 +1,28 @@
+import time
+
+import pytest
+
+
+class Clock:
+    """What the portal and every phone read, standing still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = float(int(time.time()) // 30 * 30 + 15)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float = 30) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("django_otp.oath.time", clock)
+    return clock
+
+
+@pytest.fixture
+def required(settings):
+    settings.CONSILIUM_SECOND_FACTOR = "required"

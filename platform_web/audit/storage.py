@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from django.conf import settings
 from django.db import connection
 
 from compliance.tiles import Tile
 from platform_web.audit.errors import AuditError
-from platform_web.audit.models import AuditSeq, AuditShard
+from platform_web.audit.models import AuditEvent, AuditSeq, AuditShard
 
 LEADER = int.from_bytes(hashlib.sha256(b"consilium audit sequencer").digest()[:8], "big", signed=True)
 SHARD_OPENED = "log.shard_opened"
@@ -32,12 +32,59 @@ SELECT pk, substr(id, 1, 8) || '-' || substr(id, 9, 4) || '-' || substr(id, 13, 
 """
 
 
+INSERT = """
+INSERT INTO audit_event (id, leaf, leaf_hash, ts, org, site, act, actor, obj, job)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING pk
+"""
+# In one statement, so that it is one moment of the log: all of these tables only grow.
+EXTENT = """
+SELECT (SELECT max(idx) FROM audit_seq WHERE shard = %s), (SELECT max(size) FROM audit_head WHERE shard = %s),
+(SELECT max(n) FROM audit_tile WHERE shard = %s AND level = 0)
+"""
+PLACES = """
+SELECT audit_seq.idx, audit_seq.leaf_hash, audit_seq.event, audit_event.leaf FROM audit_seq
+JOIN audit_event ON audit_event.pk = audit_seq.event
+WHERE audit_seq.shard = %s AND audit_seq.idx > %s AND audit_seq.idx <= %s ORDER BY audit_seq.idx LIMIT %s
+"""
+TILES = """
+SELECT n, hashes, root FROM audit_tile WHERE shard = %s AND level = 0 AND n > %s AND n <= %s ORDER BY n LIMIT %s
+"""
+BELOW_ALL = -(2**63)
+Place: TypeAlias = tuple[int, bytes, int, bytes]  # index, kept leaf hash, number and bytes of the entry
+
+
+class Extent(NamedTuple):
+    """The last index, head and lowest tile of a tree at one moment; below zero where there is none."""
+
+    places: int
+    heads: int
+    tiles: int
+
+
 class Waiting(NamedTuple):
     """An entry that has no place yet."""
 
     number: int
     event_id: str
     leaf: bytes
+
+
+def insert_event(event: AuditEvent) -> None:
+    """Insert the row and give ``event`` its number; ``save`` costs twice as much. Raises DatabaseError."""
+    name: Any = event.event_id
+    ts: Any = event.ts
+    if connection.vendor != "postgresql":
+        name, ts = name.hex, connection.ops.adapt_datetimefield_value(ts)
+    texts = (event.org, event.site, event.act, event.actor, event.obj, event.job)
+    with _cursor() as cursor:
+        cursor.execute(INSERT, (name, event.leaf, event.leaf_hash, ts, *texts))
+        event.number = cursor.fetchone()[0]
+    event._state.adding, event._state.db = False, connection.alias  # as ``save`` does
+
+
+def _cursor() -> Any:
+    """For statements of a hot path: on PostgreSQL prepared, and their rows in binary."""
+    return connection.prepared_cursor() if connection.vendor == "postgresql" else connection.cursor()
 
 
 def waiting(limit: int) -> list[Waiting]:
@@ -108,6 +155,39 @@ def _insert(table: str, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]
         else:
             marks = ", ".join(["%s"] * len(columns))
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(rows))  # noqa: S608 our own names
+
+
+def extent(year: int) -> Extent:
+    """How far this year's tree goes."""
+    with _cursor() as cursor:
+        cursor.execute(EXTENT, [year] * 3)
+        return Extent(*(-1 if last is None else last for last in cursor.fetchone()))
+
+
+def places(year: int, last: int, at_once: int) -> Iterator[list[Place]]:
+    """The leaves up to index ``last`` in order, with the bytes of their entries, ``at_once`` at a time."""
+    return _pages(PLACES, year, last, at_once)
+
+
+def tiles(year: int, last: int, at_once: int) -> Iterator[tuple[bytes, bytes]]:
+    """Hashes and root of the lowest tiles up to number ``last``, in order."""
+    for page in _pages(TILES, year, last, at_once):
+        for _n, hashes, root in page:
+            yield hashes, root
+
+
+def _pages(query: str, year: int, last: int, at_once: int) -> Iterator[list[Any]]:
+    """A statement each: no cursor is held, for which PostgreSQL would first copy the whole result."""
+    after = BELOW_ALL
+    while True:
+        with _cursor() as cursor:
+            cursor.execute(query, [year, after, last, at_once])
+            page = cursor.fetchall()
+        if page:
+            yield page
+        if len(page) < at_once:
+            return
+        after = page[-1][0]
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -16,10 +15,10 @@ from compliance.envelope import read_envelope
 from compliance.merkle import Frontier, leaf_hash
 from compliance.note import NoteError, VerifierKey, open_checkpoint
 from compliance.tiles import HEIGHT, WIDTH, full_root
-from platform_web.audit import services
-from platform_web.audit.models import AuditEvent, AuditHead, AuditSeq, AuditShard, AuditTile
+from platform_web.audit import services, storage
+from platform_web.audit.models import AuditEvent, AuditHead, AuditShard
 
-CHUNK = 2000
+CHUNK = 8 * WIDTH
 MOST_FINDINGS = 20
 
 
@@ -80,41 +79,40 @@ def is_intact(event: AuditEvent) -> bool:
 
 
 def verify_tree(shard: AuditShard, result: Verification) -> None:
-    """One tree from the entries' bytes, beside what the tables say of it: a tile of leaves at a time."""
-    tree = _Tree(shard, result)
-    rows = AuditSeq.objects.filter(shard=shard.year).order_by("idx")
-    places = rows.values_list("idx", "leaf_hash", "event", "event__leaf").iterator(chunk_size=CHUNK)
-    while block := list(islice(places, WIDTH)):
-        tree.take(block)
+    """One tree from the entries' bytes, beside what the tables say of it: a tile of leaves at a time.
+
+    It is the tree of one moment: what the sequencer adds while this goes on is left for the next time.
+    """
+    extent = storage.extent(shard.year)
+    tree = _Tree(shard, extent, result)
+    for places in storage.places(shard.year, extent.places, CHUNK):
+        for start in range(0, len(places), WIDTH):
+            tree.take(places[start : start + WIDTH])
     tree.close()
 
 
 class _Tree:
-    def __init__(self, shard: AuditShard, result: Verification) -> None:
+    def __init__(self, shard: AuditShard, extent: storage.Extent, result: Verification) -> None:
         self._origin, self._result = shard.origin, result
         self._key = VerifierKey.parse(shard.key)
         self._frontier = Frontier()
-        self._heads: Iterator[AuditHead] = (
-            AuditHead.objects.filter(shard=shard.year).order_by("size").iterator(chunk_size=CHUNK)
-        )
+        heads = AuditHead.objects.filter(shard=shard.year, size__lte=extent.heads).order_by("size")
+        self._heads: Iterator[AuditHead] = heads.iterator(chunk_size=CHUNK)
         self._head = next(self._heads, None)
-        tiles = AuditTile.objects.filter(shard=shard.year, level=0).order_by("n")
-        self._tiles: Iterator[Any] = tiles.values_list("hashes", "root").iterator(chunk_size=WIDTH)
+        self._tiles = storage.tiles(shard.year, extent.tiles, CHUNK // WIDTH)
 
-    def take(self, block: Sequence[Any]) -> None:
+    def take(self, block: Sequence[storage.Place]) -> None:
         """The next leaves, hashed from the entries' own bytes."""
-        result, start = self._result, self._frontier.size
-        digests = [leaf_hash(leaf) for *_place, leaf in block]
-        for at, ((index, kept, number, _leaf), digest) in enumerate(zip(block, digests, strict=True)):
-            if digest != kept:
-                result.changed.add(number)
-            if index != start + at:
-                result.found(_("%(log)s: entry %(index)d is missing.") % self._named(start + at))
-                break
-        if len(block) == WIDTH:
-            self._compare_tile(digests)
-        if len(block) == WIDTH and (self._head is None or self._head.size > start + WIDTH):
-            self._frontier.append(full_root(digests), HEIGHT)
+        start = self._frontier.size
+        indices, kept, _numbers, leaves = zip(*block, strict=True)
+        digests = [leaf_hash(leaf) for leaf in leaves]
+        if list(kept) != digests or list(indices) != list(range(start, start + len(block))):
+            self._look_closer(block, digests)
+        root = full_root(digests) if len(block) == WIDTH else None
+        if root is not None:
+            self._compare_tile(digests, root)
+        if root is not None and (self._head is None or self._head.size > start + WIDTH):
+            self._frontier.append(root, HEIGHT)
             return
         for digest in digests:
             self._frontier.append(digest)
@@ -132,9 +130,18 @@ class _Tree:
     def _named(self, index: int) -> dict[str, object]:
         return {"log": self._origin, "index": index}
 
-    def _compare_tile(self, digests: list[bytes]) -> None:
-        hashes, root = next(self._tiles, (b"", b""))
-        if bytes(hashes) != b"".join(digests) or bytes(root) != full_root(digests):
+    def _look_closer(self, block: Sequence[storage.Place], digests: Sequence[bytes]) -> None:
+        """Which of these leaves is not what its place says, and which place is missing."""
+        pairs = zip(block, digests, strict=True)
+        for at, ((index, kept, number, _leaf), digest) in enumerate(pairs, self._frontier.size):
+            if digest != kept:
+                self._result.changed.add(number)
+            if index != at:
+                self._result.found(_("%(log)s: entry %(index)d is missing.") % self._named(at))
+                break
+
+    def _compare_tile(self, digests: list[bytes], root: bytes) -> None:
+        if next(self._tiles, None) != (b"".join(digests), root):
             n = self._frontier.size // WIDTH
             self._result.found(_("%(log)s: tile %(index)d is not that of its entries.") % self._named(n))
 

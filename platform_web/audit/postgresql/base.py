@@ -59,6 +59,16 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise
 
 
+class PreparedCursor(psycopg.Cursor[Any]):
+    """Statements that the server reads once for each connection; values and rows travel as they are kept.
+
+    Django's own cursor writes the values into the text, which costs both ends more than the row itself.
+    """
+
+    def execute(self, query: Any, params: Any = None, **_options: Any) -> Self:
+        return super().execute(query, params, prepare=True, binary=True)
+
+
 class _Database:
     """The psycopg module as Django uses it, with our connection class."""
 
@@ -72,6 +82,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Django's, with BoundedConnection; a COMMIT whose answer never came is an error of its own."""
 
     Database = _Database()  # type: ignore[assignment]  # Django wants a module
+
+    def prepared_cursor(self) -> Any:
+        """As ``cursor()``, for the few statements that are asked thousands of times."""
+        self.close_if_health_check_failed()
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            return self._prepare_cursor(PreparedCursor(self.connection))  # type: ignore[attr-defined]
 
     def _commit(self) -> None:
         try:

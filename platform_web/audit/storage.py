@@ -5,13 +5,14 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from django.conf import settings
 from django.db import connection
 
-from compliance.tiles import Tile
+from compliance.tiles import WIDTH, Tile
 from platform_web.audit.errors import AuditError
 from platform_web.audit.models import AuditEvent, AuditSeq, AuditShard
 
@@ -46,7 +47,7 @@ SELECT audit_seq.idx, audit_seq.leaf_hash, audit_seq.event, audit_event.leaf FRO
 JOIN audit_event ON audit_event.pk = audit_seq.event
 WHERE audit_seq.shard = %s AND audit_seq.idx > %s AND audit_seq.idx <= %s ORDER BY audit_seq.idx LIMIT %s
 """
-TILES = """
+LOW_TILES = """
 SELECT n, hashes, root FROM audit_tile WHERE shard = %s AND level = 0 AND n > %s AND n <= %s ORDER BY n LIMIT %s
 """
 BELOW_ALL = -(2**63)
@@ -59,6 +60,14 @@ class Extent(NamedTuple):
     places: int
     heads: int
     tiles: int
+
+
+class LowTile(NamedTuple):
+    """A full tile of leaves."""
+
+    n: int
+    hashes: bytes
+    root: bytes
 
 
 class Waiting(NamedTuple):
@@ -164,30 +173,26 @@ def extent(year: int) -> Extent:
         return Extent(*(-1 if last is None else last for last in cursor.fetchone()))
 
 
-def places(year: int, last: int, at_once: int) -> Iterator[list[Place]]:
-    """The leaves up to index ``last`` in order, with the bytes of their entries, ``at_once`` at a time."""
-    return _pages(PLACES, year, last, at_once)
+def places(year: int, after: int, last: int, limit: int) -> Iterator[list[Place]]:
+    """At most ``limit`` leaves behind index ``after`` up to ``last``, a tile of them at a time.
+
+    On PostgreSQL nothing else can be asked before the end of it: while we hash, the server goes on reading.
+    """
+    parameters = [year, after, last, limit]
+    with _cursor() as cursor, connection.wrap_database_errors:
+        if connection.vendor == "postgresql":
+            rows = cursor.stream(PLACES, parameters)
+        else:
+            rows = cursor.execute(PLACES, parameters)
+        while block := list(islice(rows, WIDTH)):
+            yield block
 
 
-def tiles(year: int, last: int, at_once: int) -> Iterator[tuple[bytes, bytes]]:
-    """Hashes and root of the lowest tiles up to number ``last``, in order."""
-    for page in _pages(TILES, year, last, at_once):
-        for _n, hashes, root in page:
-            yield hashes, root
-
-
-def _pages(query: str, year: int, last: int, at_once: int) -> Iterator[list[Any]]:
-    """A statement each: no cursor is held, for which PostgreSQL would first copy the whole result."""
-    after = BELOW_ALL
-    while True:
-        with _cursor() as cursor:
-            cursor.execute(query, [year, after, last, at_once])
-            page = cursor.fetchall()
-        if page:
-            yield page
-        if len(page) < at_once:
-            return
-        after = page[-1][0]
+def low_tiles(year: int, after: int, last: int, limit: int) -> list[LowTile]:
+    """At most ``limit`` of the lowest tiles behind number ``after`` up to ``last``."""
+    with _cursor() as cursor:
+        cursor.execute(LOW_TILES, [year, after, last, limit])
+        return [LowTile(*row) for row in cursor.fetchall()]
 
 
 @contextmanager

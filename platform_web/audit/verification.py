@@ -4,10 +4,11 @@ A verifier of one's own needs no trust in this one: it takes a bundle (``complia
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from compliance.canonical import CanonicalError
@@ -18,7 +19,8 @@ from compliance.tiles import HEIGHT, WIDTH, full_root
 from platform_web.audit import services, storage
 from platform_web.audit.models import AuditEvent, AuditHead, AuditShard
 
-CHUNK = 8 * WIDTH
+CHUNK = 2000
+PAGE = 64 * WIDTH  # leaves, some megabytes
 MOST_FINDINGS = 20
 
 
@@ -83,25 +85,46 @@ def verify_tree(shard: AuditShard, result: Verification) -> None:
 
     It is the tree of one moment: what the sequencer adds while this goes on is left for the next time.
     """
-    extent = storage.extent(shard.year)
-    tree = _Tree(shard, extent, result)
-    for places in storage.places(shard.year, extent.places, CHUNK):
-        for start in range(0, len(places), WIDTH):
-            tree.take(places[start : start + WIDTH])
+    tree = _Tree(shard, storage.extent(shard.year), result)
+    while not tree.is_read:
+        tree.read_page()
     tree.close()
 
 
 class _Tree:
+    """Heads and tiles of a page are read before its leaves: those keep the connection to themselves."""
+
     def __init__(self, shard: AuditShard, extent: storage.Extent, result: Verification) -> None:
-        self._origin, self._result = shard.origin, result
+        self._origin, self._year, self._extent, self._result = shard.origin, shard.year, extent, result
         self._key = VerifierKey.parse(shard.key)
         self._frontier = Frontier()
-        heads = AuditHead.objects.filter(shard=shard.year, size__lte=extent.heads).order_by("size")
-        self._heads: Iterator[AuditHead] = heads.iterator(chunk_size=CHUNK)
-        self._head = next(self._heads, None)
-        self._tiles = storage.tiles(shard.year, extent.tiles, CHUNK // WIDTH)
+        self._heads: deque[AuditHead] = deque()
+        self._tiles: deque[storage.LowTile] = deque()
+        self._last_place = self._last_head = self._last_tile = storage.BELOW_ALL
+        self.is_read = False
 
-    def take(self, block: Sequence[storage.Place]) -> None:
+    def read_page(self) -> None:
+        """The next leaves, at most PAGE."""
+        self._look_ahead()
+        end = self._frontier.size + PAGE
+        for block in storage.places(self._year, self._last_place, self._extent.places, PAGE):
+            self._take(block)
+            self._last_place = block[-1][0]
+        self.is_read = self._frontier.size < end
+
+    def _look_ahead(self) -> None:
+        heads = self._heads_after(self._last_head).filter(size__lte=self._frontier.size + PAGE)
+        self._heads += heads
+        lacking = PAGE // WIDTH - len(self._tiles)
+        self._tiles += storage.low_tiles(self._year, self._last_tile, self._extent.tiles, lacking)
+        self._last_head = self._heads[-1].size if self._heads else self._last_head
+        self._last_tile = self._tiles[-1].n if self._tiles else self._last_tile
+
+    def _heads_after(self, size: int) -> QuerySet[AuditHead]:
+        heads = AuditHead.objects.filter(shard=self._year, size__gt=size, size__lte=self._extent.heads)
+        return heads.order_by("size")
+
+    def _take(self, block: Sequence[storage.Place]) -> None:
         """The next leaves, hashed from the entries' own bytes."""
         start = self._frontier.size
         indices, kept, _numbers, leaves = zip(*block, strict=True)
@@ -111,7 +134,7 @@ class _Tree:
         root = full_root(digests) if len(block) == WIDTH else None
         if root is not None:
             self._compare_tile(digests, root)
-        if root is not None and (self._head is None or self._head.size > start + WIDTH):
+        if root is not None and (not self._heads or self._heads[0].size > start + WIDTH):
             self._frontier.append(root, HEIGHT)
             return
         for digest in digests:
@@ -120,11 +143,11 @@ class _Tree:
 
     def close(self) -> None:
         """What is left: heads of more entries than there are, tiles beyond the last entry."""
-        for head in ([self._head] if self._head is not None else []) + list(islice(self._heads, 1)):
+        for head in [*self._heads, *self._heads_after(self._last_head)[:2]][:2]:
             self._result.found(
                 _("%(log)s: entries below the signed head of %(index)d are missing.") % self._named(head.size)
             )
-        if next(self._tiles, None) is not None:
+        if self._tiles:
             self._result.found(_("%(log)s: there are tiles of entries that are missing.") % self._named(0))
 
     def _named(self, index: int) -> dict[str, object]:
@@ -141,17 +164,18 @@ class _Tree:
                 break
 
     def _compare_tile(self, digests: list[bytes], root: bytes) -> None:
-        if next(self._tiles, None) != (b"".join(digests), root):
+        tile = self._tiles.popleft() if self._tiles else None
+        if tile is None or (tile.hashes, tile.root) != (b"".join(digests), root):
             n = self._frontier.size // WIDTH
             self._result.found(_("%(log)s: tile %(index)d is not that of its entries.") % self._named(n))
 
     def _compare_heads(self) -> None:
-        while self._head is not None and self._head.size <= self._frontier.size:
+        while self._heads and self._heads[0].size <= self._frontier.size:
+            head = self._heads.popleft()
             self._result.heads += 1
-            if not self._fits(self._head):
-                named = self._named(self._head.size)
+            if not self._fits(head):
+                named = self._named(head.size)
                 self._result.found(_("%(log)s: the head of %(index)d does not fit its entries.") % named)
-            self._head = next(self._heads, None)
 
     def _fits(self, head: AuditHead) -> bool:
         try:

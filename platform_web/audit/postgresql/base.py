@@ -5,7 +5,7 @@ the bound is kept at this end, and a connection that broke it is closed at once.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from psycopg.errors import ConnectionTimeout
 from platform_web.audit import deadlines
 from platform_web.audit.errors import CommitUnknownError
 
+STREAMED = 256  # rows that the server sends at once
 _connect_until: ContextVar[float | None] = ContextVar("connect_until", default=None)
 
 
@@ -67,6 +68,14 @@ class PreparedCursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **_options: Any) -> Self:
         return super().execute(query, params, prepare=True, binary=True)
+
+    def stream(self, query: Any, params: Any = None, **_options: Any) -> Iterator[Any]:
+        """Rows while the server still reads; it has the connection to itself until its end.
+
+        A libpq older than 17 gives them one by one, which takes longer.
+        """
+        size = STREAMED if psycopg.capabilities.has_stream_chunked() else 1
+        return super().stream(query, params, binary=True, size=size)
 
 
 class _Database:

@@ -127,15 +127,15 @@ def _leaf(envelope: dict[str, Any]) -> bytes:
 
 def _insert(leaf: bytes, envelope: dict[str, Any]) -> AuditEvent:
     """``leaf``: the canonical bytes of ``envelope``."""
-    event = AuditEvent(
+    row = storage.EventRow(
         event_id=uuid.UUID(envelope["id"]),
         leaf=leaf,
         leaf_hash=merkle.leaf_hash(leaf),
         ts=datetime.fromisoformat(envelope["ts"]),
+        org="",
         **columns(envelope),
     )
-    storage.insert_event(event)
-    return event
+    return storage.insert_event(row)
 
 
 def envelope_of(event: AuditEvent) -> dict[str, Any]:
@@ -183,9 +183,9 @@ def _roles(actor: AbstractBaseUser | None) -> list[str]:
 def _normal(value: Any) -> Any:
     """Texts in Unicode normal form C, as the canonical profile asks."""
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
     if isinstance(value, dict):
         return {key: _normal(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_normal(item) for item in value]
     return value

@@ -3,8 +3,10 @@
 import fcntl
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -37,6 +39,7 @@ INSERT = """
 INSERT INTO audit_event (id, leaf, leaf_hash, ts, org, site, act, actor, obj, job)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING pk
 """
+FIELDS = [field.attname for field in AuditEvent._meta.concrete_fields]
 # In one statement, so that it is one moment of the log: all of these tables only grow.
 EXTENT = """
 SELECT (SELECT max(idx) FROM audit_seq WHERE shard = %s), (SELECT max(size) FROM audit_head WHERE shard = %s),
@@ -78,17 +81,31 @@ class Waiting(NamedTuple):
     leaf: bytes
 
 
-def insert_event(event: AuditEvent) -> None:
-    """Insert the row and give ``event`` its number; ``save`` costs twice as much. Raises DatabaseError."""
-    name: Any = event.event_id
-    ts: Any = event.ts
+class EventRow(NamedTuple):
+    """An entry before it has its number: the fields of ``AuditEvent``, in their order."""
+
+    event_id: uuid.UUID
+    leaf: bytes
+    leaf_hash: bytes
+    ts: datetime
+    org: str
+    site: str
+    act: str
+    actor: str
+    obj: str
+    job: str
+
+
+def insert_event(row: EventRow) -> AuditEvent:
+    """Insert the entry, in the caller's transaction; ``save`` costs twice as much. Raises DatabaseError."""
+    values: tuple[Any, ...] = row
     if connection.vendor != "postgresql":
-        name, ts = name.hex, connection.ops.adapt_datetimefield_value(ts)
-    texts = (event.org, event.site, event.act, event.actor, event.obj, event.job)
+        ts = connection.ops.adapt_datetimefield_value(row.ts)
+        values = (row.event_id.hex, row.leaf, row.leaf_hash, ts, *row[4:])
     with _cursor() as cursor:
-        cursor.execute(INSERT, (name, event.leaf, event.leaf_hash, ts, *texts))
-        event.number = cursor.fetchone()[0]
-    event._state.adding, event._state.db = False, connection.alias  # as ``save`` does
+        cursor.execute(INSERT, values)
+        number = cursor.fetchone()[0]
+    return AuditEvent.from_db(connection.alias, FIELDS, [number, *row])
 
 
 def _cursor() -> Any:
@@ -102,7 +119,7 @@ def waiting(limit: int) -> list[Waiting]:
     Raises AuditError when PostgreSQL counts its transactions anew, so that the order is lost.
     """
     last = _last_place()
-    with connection.cursor() as cursor:  # models would cost as much again as all the rest
+    with _cursor() as cursor:  # models would cost as much again as all the rest
         if connection.vendor == "postgresql":
             xid = _transaction_of(last) if last is not None else "0"
             cursor.execute(WAITING, [xid, last or 0, limit])

@@ -64,24 +64,25 @@ def _without_repeats(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
 
 def _check(value: object, depth: int, *, is_written: bool = False) -> None:
     if isinstance(value, str):
-        _check_text(value, is_written)
-    elif value is None or isinstance(value, bool):
-        pass
-    elif isinstance(value, int):
+        _check_text(value, is_written=is_written)
+    elif isinstance(value, (list, dict)):
+        if depth >= MAX_DEPTH:
+            raise CanonicalError(f"The entry is nested deeper than {MAX_DEPTH} levels.")
+        is_object = isinstance(value, dict)
+        for key in value if is_object else ():
+            _check_key(key)
+        for item in value.values() if is_object else value:
+            _check(item, depth + 1, is_written=is_written)
+    elif isinstance(value, int):  # True and False are 1 and 0
         if abs(value) >= MAX_INTEGER:
             raise CanonicalError("An integer is too large for JSON (2^53).")
-    elif not isinstance(value, (list, dict)):
+    elif value is not None:
         raise CanonicalError(f"{type(value).__name__} has no canonical form; write scores as basis points.")
-    elif depth >= MAX_DEPTH:
-        raise CanonicalError(f"The entry is nested deeper than {MAX_DEPTH} levels.")
-    elif isinstance(value, list):
-        for item in value:
-            _check(item, depth + 1, is_written=is_written)
-    else:
-        for key, item in value.items():
-            if not isinstance(key, str) or not _is_key(key):
-                raise CanonicalError(f"The key {key!r} is not allowed.")
-            _check(item, depth + 1, is_written=is_written)
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str) or not _is_key(key):
+        raise CanonicalError(f"The key {key!r} is not allowed.")
 
 
 @lru_cache(maxsize=1024)  # the same few in every entry
@@ -89,7 +90,7 @@ def _is_key(text: str) -> bool:
     return KEY.fullmatch(text) is not None
 
 
-def _check_text(text: str, is_written: bool) -> None:
+def _check_text(text: str, *, is_written: bool) -> None:
     size = len(text)
     if not text.isascii():
         try:

@@ -174,7 +174,7 @@ def place_of(event: AuditEvent) -> AuditSeq | None:
 
 
 def consistency(tree: TiledTree, old: int) -> list[bytes]:
-    """The proof from ``old`` entries to the whole of ``tree``; empty for none or all of it. Raises IndexError."""
+    """The proof from ``old`` entries to all of ``tree``; empty for none or all. Raises IndexError."""
     if old in (0, tree.size):
         return []
     return merkle.consistency_proof(tree, old, tree.size)

@@ -51,7 +51,8 @@ JOIN audit_event ON audit_event.pk = audit_seq.event
 WHERE audit_seq.shard = %s AND audit_seq.idx > %s AND audit_seq.idx <= %s ORDER BY audit_seq.idx LIMIT %s
 """
 LOW_TILES = """
-SELECT n, hashes, root FROM audit_tile WHERE shard = %s AND level = 0 AND n > %s AND n <= %s ORDER BY n LIMIT %s
+SELECT n, hashes, root FROM audit_tile
+WHERE shard = %s AND level = 0 AND n > %s AND n <= %s ORDER BY n LIMIT %s
 """
 BELOW_ALL = -(2**63)
 Place: TypeAlias = tuple[int, bytes, int, bytes]  # index, kept leaf hash, number and bytes of the entry
@@ -110,7 +111,7 @@ def insert_event(row: EventRow) -> AuditEvent:
 
 def _cursor() -> Any:
     """For statements of a hot path: on PostgreSQL prepared, and their rows in binary."""
-    return connection.prepared_cursor() if connection.vendor == "postgresql" else connection.cursor()
+    return getattr(connection, "prepared_cursor", connection.cursor)()
 
 
 def waiting(limit: int) -> list[Waiting]:

@@ -68,10 +68,9 @@ def _check(value: object, depth: int, *, is_written: bool = False) -> None:
     elif isinstance(value, (list, dict)):
         if depth >= MAX_DEPTH:
             raise CanonicalError(f"The entry is nested deeper than {MAX_DEPTH} levels.")
-        is_object = isinstance(value, dict)
-        for key in value if is_object else ():
+        for key in value if isinstance(value, dict) else ():
             _check_key(key)
-        for item in value.values() if is_object else value:
+        for item in value.values() if isinstance(value, dict) else value:
             _check(item, depth + 1, is_written=is_written)
     elif isinstance(value, int):  # True and False are 1 and 0
         if abs(value) >= MAX_INTEGER:

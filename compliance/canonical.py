@@ -9,6 +9,7 @@ tables of Unicode grow, and two readers of one entry must agree.
 import json
 import re
 import unicodedata
+from functools import lru_cache
 from typing import TypeAlias
 
 MAX_BYTES = 8192
@@ -25,8 +26,7 @@ class CanonicalError(ValueError):
 
 def canonical_bytes(value: object) -> bytes:
     """The one encoding of ``value``. Raises CanonicalError when it has none or exceeds 8192 bytes."""
-    _check(value, depth=0)
-    _check_form(value)
+    _check(value, depth=0, is_written=True)
     return _encode(value)
 
 
@@ -62,47 +62,41 @@ def _without_repeats(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     return dict(pairs)
 
 
-def _check(value: object, depth: int) -> None:
-    if isinstance(value, list | dict) and depth >= MAX_DEPTH:
-        raise CanonicalError(f"The entry is nested deeper than {MAX_DEPTH} levels.")
-    if value is None or isinstance(value, bool):
-        return
-    if isinstance(value, int):
-        _check_integer(value)
-    elif isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, list):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
+def _check(value: object, depth: int, *, is_written: bool = False) -> None:
+    if isinstance(value, str):
+        _check_text(value, is_written=is_written)
+    elif isinstance(value, (list, dict)):
+        if depth >= MAX_DEPTH:
+            raise CanonicalError(f"The entry is nested deeper than {MAX_DEPTH} levels.")
+        for key in value if isinstance(value, dict) else ():
             _check_key(key)
-            _check(item, depth + 1)
-    else:
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, depth + 1, is_written=is_written)
+    elif isinstance(value, int):  # True and False are 1 and 0
+        if abs(value) >= MAX_INTEGER:
+            raise CanonicalError("An integer is too large for JSON (2^53).")
+    elif value is not None:
         raise CanonicalError(f"{type(value).__name__} has no canonical form; write scores as basis points.")
 
 
 def _check_key(key: object) -> None:
-    if not isinstance(key, str) or not KEY.fullmatch(key):
+    if not isinstance(key, str) or not _is_key(key):
         raise CanonicalError(f"The key {key!r} is not allowed.")
 
 
-def _check_integer(number: int) -> None:
-    if abs(number) >= MAX_INTEGER:
-        raise CanonicalError("An integer is too large for JSON (2^53).")
+@lru_cache(maxsize=1024)  # the same few in every entry
+def _is_key(text: str) -> bool:
+    return KEY.fullmatch(text) is not None
 
 
-def _check_text(text: str) -> None:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise CanonicalError("A text is not valid Unicode.") from error
+def _check_text(text: str, *, is_written: bool) -> None:
+    size = len(text)
+    if not text.isascii():
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise CanonicalError("A text is not valid Unicode.") from error
+        if is_written and not unicodedata.is_normalized("NFC", text):
+            raise CanonicalError("A text is not in Unicode normal form C.")
     if size > MAX_BYTES:
         raise CanonicalError("A text is too long.")
-
-
-def _check_form(value: object) -> None:
-    if isinstance(value, str) and not unicodedata.is_normalized("NFC", value):
-        raise CanonicalError("A text is not in Unicode normal form C.")
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_form(one)

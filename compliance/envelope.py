@@ -20,8 +20,9 @@ _PLAIN = re.compile(
     rf'"actor":\{{"id":{_TEXT},"roles":\[(?:{_TEXT}(?:,{_TEXT})*)?\],"type":{_TEXT}\}},'
     rf'(?:"body_c":{_TEXT},)?"data":(?P<data>{_DATA}),"id":"(?P<id>[^"\\\x00-\x1f]*)",'
     rf'"job":{_TEXT},"log":{_TEXT},"obj":\[(?:{_OBJECT}(?:,{_OBJECT})*)?\],"out":{_TEXT},'
-    rf'"rnd":(?:null|0|[1-9][0-9]{{0,14}}),"site":{_TEXT},"ts":"(?P<ts>[^"\\\x00-\x1f]*)","v":1\}}'
+    rf'"rnd":(?:null|0|[1-9][0-9]{{0,14}}),"site":{_TEXT},"ts":"(?P<ts>[0-9]{{4}}-[^"\\\x00-\x1f]*)","v":1\}}'
 )
+_BEGINS_WITH_A_YEAR = re.compile("[0-9]{4}-")
 _KEYS = re.compile(rf"({_KEY}):")
 
 
@@ -38,10 +39,7 @@ class Envelope(NamedTuple):
 
 def read_envelope(data: bytes) -> Envelope:
     """Id and time of the entry. Raises CanonicalError unless ``data`` is canonical and has both."""
-    envelope = _read_plain(data) or _read_any(data)
-    if not (envelope.ts[:4].isascii() and envelope.ts[:4].isdecimal() and envelope.ts[4:5] == "-"):
-        raise CanonicalError("The time of the entry is no time.")
-    return envelope
+    return _read_plain(data) or _read_any(data)
 
 
 def _read_plain(data: bytes) -> Envelope | None:
@@ -53,10 +51,11 @@ def _read_plain(data: bytes) -> Envelope | None:
     match = _PLAIN.fullmatch(text) if len(data) <= MAX_BYTES else None
     if match is None:
         return None
-    keys = _KEYS.findall(match["data"])  # a text has no quote inside, so these are all keys and nothing else
-    if any(first >= second for first, second in pairwise(keys)):
+    members, name, moment = match.groups()
+    keys = _KEYS.findall(members)  # a text has no quote inside, so these are all keys and nothing else
+    if len(keys) > 1 and any(first >= second for first, second in pairwise(keys)):
         return None
-    return Envelope(match["id"], match["ts"])
+    return Envelope(name, moment)
 
 
 def _read_any(data: bytes) -> Envelope:
@@ -64,5 +63,7 @@ def _read_any(data: bytes) -> Envelope:
     if isinstance(value, dict):
         name, moment = value.get("id"), value.get("ts")
         if isinstance(name, str) and isinstance(moment, str):
+            if not _BEGINS_WITH_A_YEAR.match(moment):
+                raise CanonicalError("The time of the entry is no time.")
             return Envelope(name, moment)
     raise CanonicalError("The entry has no id or no time.")

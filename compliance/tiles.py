@@ -108,20 +108,31 @@ class Edge:
 
     def append(self, leaf: bytes) -> list[Tile]:
         """Put a leaf hash at the end. Returns the tiles that it fills, lowest first; they must be kept."""
-        self.size += 1
-        return list(self._put(0, leaf))
+        return self.extend([leaf])
 
-    def _put(self, level: int, digest: bytes) -> Iterator[Tile]:
+    def extend(self, leaves: Sequence[bytes]) -> list[Tile]:
+        """Put leaf hashes at the end, in order. Returns the tiles that they fill, as ``append`` does."""
+        tiles: list[Tile] = []
+        done = 0
+        while done < len(leaves):
+            some = leaves[done : done + WIDTH - self.size % WIDTH]
+            done += len(some)
+            self.size += len(some)
+            tiles += self._put(0, some)
+        return tiles
+
+    def _put(self, level: int, digests: Sequence[bytes]) -> Iterator[Tile]:
+        """``digests``: no more than fit into the tile that this level has open."""
         if level == len(self._levels):
             self._levels.append([])
         hashes = self._levels[level]
-        hashes.append(digest)
+        hashes += digests
         if len(hashes) == WIDTH:
             n = (self.size >> HEIGHT * (level + 1)) - 1
             tile = Tile(level, n, tuple(hashes), full_root(hashes))
             hashes.clear()
             yield tile
-            yield from self._put(level + 1, tile.root)
+            yield from self._put(level + 1, [tile.root])
 
     def root(self) -> bytes:
         """The tree head."""

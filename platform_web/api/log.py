@@ -68,8 +68,9 @@ def checkpoint(request: HttpRequest) -> HttpResponseBase:
         )
     consistency, growth = [], []
     if 0 < old < head.size:  # of a log that is smaller than ``old`` there is none: the witness sees it itself
-        consistency = selectors.consistency(head.shard, old, head.size)
-        growth = merkle.range_proof(selectors.subtree(head.shard, head.size), old, old, head.size)
+        tree = selectors.subtree(head.shard, head.size)
+        consistency = selectors.consistency(tree, old)
+        growth = merkle.range_proof(tree, old, old, head.size)
     answer = {
         "checkpoint": str(selectors.checkpoint_note(head)),
         "consistency": [encode_base64(one) for one in consistency],

@@ -173,11 +173,11 @@ def place_of(event: AuditEvent) -> AuditSeq | None:
     return AuditSeq.objects.filter(event=event.number).first()
 
 
-def consistency(year: int, old: int, size: int) -> list[bytes]:
-    """The proof from ``old`` to ``size``; empty for none or all of it. Raises IndexError."""
-    if old in (0, size):
+def consistency(tree: TiledTree, old: int) -> list[bytes]:
+    """The proof from ``old`` entries to all of ``tree``; empty for none or all. Raises IndexError."""
+    if old in (0, tree.size):
         return []
-    return merkle.consistency_proof(subtree(year, size), old, size)
+    return merkle.consistency_proof(tree, old, tree.size)
 
 
 def proof(place: AuditSeq, head: AuditHead) -> TlogProof:

@@ -129,7 +129,7 @@ class Sequencer:
         with _whole(year), transaction.atomic():
             start = selectors.sequenced_size(year)
             edge = Edge(start, selectors.row_of(year))
-            tiles = [tile for _, digest in batch for tile in edge.append(digest)]
+            tiles = edge.extend([digest for _, digest in batch])
             storage.insert_places(year, start, batch)
             storage.insert_tiles(year, tiles)
 
@@ -160,8 +160,9 @@ class Sequencer:
             raise RewrittenError(
                 f"{state.size} entries of {shard.origin} were signed; the tables have {size}."
             )
-        text = str(Checkpoint(shard.origin, size, selectors.subtree(shard.year, size)(0, size)))
-        note = self._signer.sign(text, selectors.consistency(shard.year, state.size, size))
+        tree = selectors.subtree(shard.year, size)  # one for both: they share its rows
+        text = str(Checkpoint(shard.origin, size, tree(0, size)))
+        note = self._signer.sign(text, selectors.consistency(tree, state.size))
         try:
             open_checkpoint(str(note), state.key)
         except NoteError as error:

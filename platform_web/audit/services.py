@@ -18,7 +18,7 @@ from compliance import merkle
 from compliance.canonical import CanonicalError, canonical_bytes, parse_canonical
 from compliance.envelope import read_envelope
 from compliance.events import check_event
-from platform_web.audit import bodies
+from platform_web.audit import bodies, storage
 from platform_web.audit.errors import AuditError
 from platform_web.audit.models import AuditEvent
 
@@ -51,25 +51,41 @@ def record(
         raise AuditError("An audit entry is written inside the transaction of what it witnesses.")
     kind: ActorType = actor_type or ("user" if actor is not None else "site" if site else "system")
     sealed = bodies.seal(_normal(body)) if body else None
-    event = insert(
-        draft(
-            act=act,
-            actor={"type": kind, "id": _actor_id(kind, actor, site), "roles": _roles(actor)},
-            site=site,
-            obj=[{"type": type_, "id": str(id_), "digest": digest} for type_, id_, digest in obj],
-            out=out,
-            job=run,
-            rnd=round,
-            data=data,
-            body_c=sealed.commitment if sealed else "",
-        )
+    envelope = _envelope(
+        act=act,
+        actor={"type": kind, "id": _actor_id(kind, actor, site), "roles": _roles(actor)},
+        site=site,
+        obj=[{"type": type_, "id": str(id_), "digest": digest} for type_, id_, digest in obj],
+        out=out,
+        job=run,
+        rnd=round,
+        data=data,
+        body_c=sealed.commitment if sealed else "",
     )
+    event = _insert(_leaf(envelope), envelope)
     if sealed:
         bodies.keep(event, sealed)
     return event
 
 
-def draft(
+def draft(*, act: str, site: str = "", out: Outcome = "ok", data: dict[str, Any] | None = None) -> bytes:
+    """The canonical bytes of a new entry of the portal itself, with id and time.
+
+    Needs no database. Raises AuditError for an entry that is not declared or has no canonical form.
+    """
+    return _leaf(_envelope(act=act, site=site, out=out, data=data))
+
+
+def insert(leaf: bytes) -> AuditEvent:
+    """Put the bytes that ``draft`` made into the log, in the caller's transaction.
+
+    Raises CanonicalError for bytes that no verifier could read.
+    """
+    read_envelope(leaf)
+    return _insert(leaf, json.loads(leaf))
+
+
+def _envelope(
     *,
     act: str,
     actor: dict[str, Any] | None = None,
@@ -80,11 +96,8 @@ def draft(
     rnd: int | None = None,
     data: dict[str, Any] | None = None,
     body_c: str = "",
-) -> bytes:
-    """The canonical bytes of a new entry, with id and time; by default of the portal itself.
-
-    Needs no database. Raises AuditError for an entry that is not declared or has no canonical form.
-    """
+) -> dict[str, Any]:
+    """A new entry, its texts in Unicode normal form C."""
     envelope: dict[str, Any] = {
         "v": 1,
         "id": str(uuid.uuid4()),
@@ -101,23 +114,28 @@ def draft(
     }
     if body_c:
         envelope["body_c"] = body_c
+    return cast("dict[str, Any]", _normal(envelope))
+
+
+def _leaf(envelope: dict[str, Any]) -> bytes:
     try:
-        check_event(act, envelope["data"])
-        return canonical_bytes(_normal(envelope))
+        check_event(envelope["act"], envelope["data"])
+        return canonical_bytes(envelope)
     except CanonicalError as error:
-        raise AuditError(f"The audit entry {act!r} cannot be written: {error}") from error
+        raise AuditError(f"The audit entry {envelope['act']!r} cannot be written: {error}") from error
 
 
-def insert(leaf: bytes) -> AuditEvent:
-    """Put the bytes that ``draft`` made into the log, in the caller's transaction."""
-    named, envelope = read_envelope(leaf), json.loads(leaf)
-    return AuditEvent.objects.create(
-        event_id=uuid.UUID(named.id),
+def _insert(leaf: bytes, envelope: dict[str, Any]) -> AuditEvent:
+    """``leaf``: the canonical bytes of ``envelope``."""
+    row = storage.EventRow(
+        event_id=uuid.UUID(envelope["id"]),
         leaf=leaf,
         leaf_hash=merkle.leaf_hash(leaf),
-        ts=datetime.fromisoformat(named.ts),
+        ts=datetime.fromisoformat(envelope["ts"]),
+        org="",
         **columns(envelope),
     )
+    return storage.insert_event(row)
 
 
 def envelope_of(event: AuditEvent) -> dict[str, Any]:
@@ -165,9 +183,9 @@ def _roles(actor: AbstractBaseUser | None) -> list[str]:
 def _normal(value: Any) -> Any:
     """Texts in Unicode normal form C, as the canonical profile asks."""
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
     if isinstance(value, dict):
         return {key: _normal(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_normal(item) for item in value]
     return value

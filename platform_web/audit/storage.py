@@ -3,17 +3,20 @@
 import fcntl
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from django.conf import settings
 from django.db import connection
 
-from compliance.tiles import Tile
+from compliance.tiles import WIDTH, Tile
 from platform_web.audit.errors import AuditError
-from platform_web.audit.models import AuditSeq, AuditShard
+from platform_web.audit.models import AuditEvent, AuditSeq, AuditShard
 
 LEADER = int.from_bytes(hashlib.sha256(b"consilium audit sequencer").digest()[:8], "big", signed=True)
 SHARD_OPENED = "log.shard_opened"
@@ -32,6 +35,45 @@ SELECT pk, substr(id, 1, 8) || '-' || substr(id, 9, 4) || '-' || substr(id, 13, 
 """
 
 
+INSERT = """
+INSERT INTO audit_event (id, leaf, leaf_hash, ts, org, site, act, actor, obj, job)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING pk
+"""
+FIELDS = [field.attname for field in AuditEvent._meta.concrete_fields]
+# In one statement, so that it is one moment of the log: all of these tables only grow.
+EXTENT = """
+SELECT (SELECT max(idx) FROM audit_seq WHERE shard = %s), (SELECT max(size) FROM audit_head WHERE shard = %s),
+(SELECT max(n) FROM audit_tile WHERE shard = %s AND level = 0)
+"""
+PLACES = """
+SELECT audit_seq.idx, audit_seq.leaf_hash, audit_seq.event, audit_event.leaf FROM audit_seq
+JOIN audit_event ON audit_event.pk = audit_seq.event
+WHERE audit_seq.shard = %s AND audit_seq.idx > %s AND audit_seq.idx <= %s ORDER BY audit_seq.idx LIMIT %s
+"""
+LOW_TILES = """
+SELECT n, hashes, root FROM audit_tile
+WHERE shard = %s AND level = 0 AND n > %s AND n <= %s ORDER BY n LIMIT %s
+"""
+BELOW_ALL = -(2**63)
+Place: TypeAlias = tuple[int, bytes, int, bytes]  # index, kept leaf hash, number and bytes of the entry
+
+
+class Extent(NamedTuple):
+    """The last index, head and lowest tile of a tree at one moment; below zero where there is none."""
+
+    places: int
+    heads: int
+    tiles: int
+
+
+class LowTile(NamedTuple):
+    """A full tile of leaves."""
+
+    n: int
+    hashes: bytes
+    root: bytes
+
+
 class Waiting(NamedTuple):
     """An entry that has no place yet."""
 
@@ -40,13 +82,45 @@ class Waiting(NamedTuple):
     leaf: bytes
 
 
+class EventRow(NamedTuple):
+    """An entry before it has its number: the fields of ``AuditEvent``, in their order."""
+
+    event_id: uuid.UUID
+    leaf: bytes
+    leaf_hash: bytes
+    ts: datetime
+    org: str
+    site: str
+    act: str
+    actor: str
+    obj: str
+    job: str
+
+
+def insert_event(row: EventRow) -> AuditEvent:
+    """Insert the entry, in the caller's transaction; ``save`` costs twice as much. Raises DatabaseError."""
+    values: tuple[Any, ...] = row
+    if connection.vendor != "postgresql":
+        ts = connection.ops.adapt_datetimefield_value(row.ts)
+        values = (row.event_id.hex, row.leaf, row.leaf_hash, ts, *row[4:])
+    with _cursor() as cursor:
+        cursor.execute(INSERT, values)
+        number = cursor.fetchone()[0]
+    return AuditEvent.from_db(connection.alias, FIELDS, [number, *row])
+
+
+def _cursor() -> Any:
+    """For statements of a hot path: on PostgreSQL prepared, and their rows in binary."""
+    return getattr(connection, "prepared_cursor", connection.cursor)()
+
+
 def waiting(limit: int) -> list[Waiting]:
     """The next entries in the order of the tree, at most ``limit``.
 
     Raises AuditError when PostgreSQL counts its transactions anew, so that the order is lost.
     """
     last = _last_place()
-    with connection.cursor() as cursor:  # models would cost as much again as all the rest
+    with _cursor() as cursor:  # models would cost as much again as all the rest
         if connection.vendor == "postgresql":
             xid = _transaction_of(last) if last is not None else "0"
             cursor.execute(WAITING, [xid, last or 0, limit])
@@ -108,6 +182,35 @@ def _insert(table: str, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]
         else:
             marks = ", ".join(["%s"] * len(columns))
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(rows))  # noqa: S608 our own names
+
+
+def extent(year: int) -> Extent:
+    """How far this year's tree goes."""
+    with _cursor() as cursor:
+        cursor.execute(EXTENT, [year] * 3)
+        return Extent(*(-1 if last is None else last for last in cursor.fetchone()))
+
+
+def places(year: int, after: int, last: int, limit: int) -> Iterator[list[Place]]:
+    """At most ``limit`` leaves behind index ``after`` up to ``last``, a tile of them at a time.
+
+    On PostgreSQL nothing else can be asked before the end of it: while we hash, the server goes on reading.
+    """
+    parameters = [year, after, last, limit]
+    with _cursor() as cursor, connection.wrap_database_errors:
+        if connection.vendor == "postgresql":
+            rows = cursor.stream(PLACES, parameters)
+        else:
+            rows = cursor.execute(PLACES, parameters)
+        while block := list(islice(rows, WIDTH)):
+            yield block
+
+
+def low_tiles(year: int, after: int, last: int, limit: int) -> list[LowTile]:
+    """At most ``limit`` of the lowest tiles behind number ``after`` up to ``last``."""
+    with _cursor() as cursor:
+        cursor.execute(LOW_TILES, [year, after, last, limit])
+        return [LowTile(*row) for row in cursor.fetchall()]
 
 
 @contextmanager

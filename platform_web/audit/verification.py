@@ -4,11 +4,11 @@ A verifier of one's own needs no trust in this one: it takes a bundle (``complia
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from compliance.canonical import CanonicalError
@@ -16,10 +16,11 @@ from compliance.envelope import read_envelope
 from compliance.merkle import Frontier, leaf_hash
 from compliance.note import NoteError, VerifierKey, open_checkpoint
 from compliance.tiles import HEIGHT, WIDTH, full_root
-from platform_web.audit import services
-from platform_web.audit.models import AuditEvent, AuditHead, AuditSeq, AuditShard, AuditTile
+from platform_web.audit import services, storage
+from platform_web.audit.models import AuditEvent, AuditHead, AuditShard
 
 CHUNK = 2000
+PAGE = 64 * WIDTH  # leaves, some megabytes
 MOST_FINDINGS = 20
 
 
@@ -80,41 +81,61 @@ def is_intact(event: AuditEvent) -> bool:
 
 
 def verify_tree(shard: AuditShard, result: Verification) -> None:
-    """One tree from the entries' bytes, beside what the tables say of it: a tile of leaves at a time."""
-    tree = _Tree(shard, result)
-    rows = AuditSeq.objects.filter(shard=shard.year).order_by("idx")
-    places = rows.values_list("idx", "leaf_hash", "event", "event__leaf").iterator(chunk_size=CHUNK)
-    while block := list(islice(places, WIDTH)):
-        tree.take(block)
+    """One tree from the entries' bytes, beside what the tables say of it: a tile of leaves at a time.
+
+    It is the tree of one moment: what the sequencer adds while this goes on is left for the next time.
+    """
+    tree = _Tree(shard, storage.extent(shard.year), result)
+    while not tree.is_read:
+        tree.read_page()
     tree.close()
 
 
 class _Tree:
-    def __init__(self, shard: AuditShard, result: Verification) -> None:
-        self._origin, self._result = shard.origin, result
+    """Heads and tiles of a page are read before its leaves: those keep the connection to themselves."""
+
+    def __init__(self, shard: AuditShard, extent: storage.Extent, result: Verification) -> None:
+        self._origin, self._year, self._extent, self._result = shard.origin, shard.year, extent, result
         self._key = VerifierKey.parse(shard.key)
         self._frontier = Frontier()
-        self._heads: Iterator[AuditHead] = (
-            AuditHead.objects.filter(shard=shard.year).order_by("size").iterator(chunk_size=CHUNK)
-        )
-        self._head = next(self._heads, None)
-        tiles = AuditTile.objects.filter(shard=shard.year, level=0).order_by("n")
-        self._tiles: Iterator[Any] = tiles.values_list("hashes", "root").iterator(chunk_size=WIDTH)
+        self._heads: deque[AuditHead] = deque()
+        self._tiles: deque[storage.LowTile] = deque()
+        self._last_place = self._last_head = self._last_tile = storage.BELOW_ALL
+        self.is_read = False
 
-    def take(self, block: Sequence[Any]) -> None:
+    def read_page(self) -> None:
+        """The next leaves, at most PAGE."""
+        self._look_ahead()
+        end = self._frontier.size + PAGE
+        for block in storage.places(self._year, self._last_place, self._extent.places, PAGE):
+            self._take(block)
+            self._last_place = block[-1][0]
+        self.is_read = self._frontier.size < end
+
+    def _look_ahead(self) -> None:
+        heads = self._heads_after(self._last_head).filter(size__lte=self._frontier.size + PAGE)
+        self._heads += heads
+        lacking = PAGE // WIDTH - len(self._tiles)
+        self._tiles += storage.low_tiles(self._year, self._last_tile, self._extent.tiles, lacking)
+        self._last_head = self._heads[-1].size if self._heads else self._last_head
+        self._last_tile = self._tiles[-1].n if self._tiles else self._last_tile
+
+    def _heads_after(self, size: int) -> QuerySet[AuditHead]:
+        heads = AuditHead.objects.filter(shard=self._year, size__gt=size, size__lte=self._extent.heads)
+        return heads.order_by("size")
+
+    def _take(self, block: Sequence[storage.Place]) -> None:
         """The next leaves, hashed from the entries' own bytes."""
-        result, start = self._result, self._frontier.size
-        digests = [leaf_hash(leaf) for *_place, leaf in block]
-        for at, ((index, kept, number, _leaf), digest) in enumerate(zip(block, digests, strict=True)):
-            if digest != kept:
-                result.changed.add(number)
-            if index != start + at:
-                result.found(_("%(log)s: entry %(index)d is missing.") % self._named(start + at))
-                break
-        if len(block) == WIDTH:
-            self._compare_tile(digests)
-        if len(block) == WIDTH and (self._head is None or self._head.size > start + WIDTH):
-            self._frontier.append(full_root(digests), HEIGHT)
+        start = self._frontier.size
+        indices, kept, _numbers, leaves = zip(*block, strict=True)
+        digests = [leaf_hash(leaf) for leaf in leaves]
+        if list(kept) != digests or list(indices) != list(range(start, start + len(block))):
+            self._look_closer(block, digests)
+        root = full_root(digests) if len(block) == WIDTH else None
+        if root is not None:
+            self._compare_tile(digests, root)
+        if root is not None and (not self._heads or self._heads[0].size > start + WIDTH):
+            self._frontier.append(root, HEIGHT)
             return
         for digest in digests:
             self._frontier.append(digest)
@@ -122,29 +143,39 @@ class _Tree:
 
     def close(self) -> None:
         """What is left: heads of more entries than there are, tiles beyond the last entry."""
-        for head in ([self._head] if self._head is not None else []) + list(islice(self._heads, 1)):
+        for head in [*self._heads, *self._heads_after(self._last_head)[:2]][:2]:
             self._result.found(
                 _("%(log)s: entries below the signed head of %(index)d are missing.") % self._named(head.size)
             )
-        if next(self._tiles, None) is not None:
+        if self._tiles:
             self._result.found(_("%(log)s: there are tiles of entries that are missing.") % self._named(0))
 
     def _named(self, index: int) -> dict[str, object]:
         return {"log": self._origin, "index": index}
 
-    def _compare_tile(self, digests: list[bytes]) -> None:
-        hashes, root = next(self._tiles, (b"", b""))
-        if bytes(hashes) != b"".join(digests) or bytes(root) != full_root(digests):
+    def _look_closer(self, block: Sequence[storage.Place], digests: Sequence[bytes]) -> None:
+        """Which of these leaves is not what its place says, and which place is missing."""
+        pairs = zip(block, digests, strict=True)
+        for at, ((index, kept, number, _leaf), digest) in enumerate(pairs, self._frontier.size):
+            if digest != kept:
+                self._result.changed.add(number)
+            if index != at:
+                self._result.found(_("%(log)s: entry %(index)d is missing.") % self._named(at))
+                break
+
+    def _compare_tile(self, digests: list[bytes], root: bytes) -> None:
+        tile = self._tiles.popleft() if self._tiles else None
+        if tile is None or (tile.hashes, tile.root) != (b"".join(digests), root):
             n = self._frontier.size // WIDTH
             self._result.found(_("%(log)s: tile %(index)d is not that of its entries.") % self._named(n))
 
     def _compare_heads(self) -> None:
-        while self._head is not None and self._head.size <= self._frontier.size:
+        while self._heads and self._heads[0].size <= self._frontier.size:
+            head = self._heads.popleft()
             self._result.heads += 1
-            if not self._fits(self._head):
-                named = self._named(self._head.size)
+            if not self._fits(head):
+                named = self._named(head.size)
                 self._result.found(_("%(log)s: the head of %(index)d does not fit its entries.") % named)
-            self._head = next(self._heads, None)
 
     def _fits(self, head: AuditHead) -> bool:
         try:

@@ -44,7 +44,7 @@ def test_proofs_over_tiles_lead_to_the_root(log, data):
 @given(st.integers(0, 66_000), st.integers(0, 1200))
 def test_an_edge_goes_on_where_the_log_ends(log, size, more):
     edge = Edge(size, log.row)
-    tiles = [tile for leaf in LEAVES[size : size + more] for tile in edge.append(leaf)]
+    tiles = edge.extend(LEAVES[size : size + more])
     assert edge.root() == TiledTree(size + more, log.row)(0, size + more)
     assert all(log.tiles[tile.level, tile.n] == tile for tile in tiles)
     assert len([tile for tile in tiles if tile.level == 0]) == (size + more) // WIDTH - size // WIDTH

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 
 from compliance.note import Checkpoint, sign
-from platform_web.audit import selectors, triggers
+from platform_web.audit import selectors, triggers, verification
 from platform_web.audit.models import AuditEvent, AuditHead
 from platform_web.audit.verification import verify_all
 from tests.platform_web.audit.test_sequencer import YEAR, behind_the_triggers
@@ -17,6 +17,27 @@ def test_a_log_that_was_not_touched_is_whole(grown, entries):
     result = verify_all()
     assert (result.entries, result.verified, result.heads) == (818, 818, 4)
     assert result.is_whole, result.findings
+
+
+@pytest.mark.parametrize("last", [256, 300, 511, 512, 600])
+def test_a_log_of_several_pages_is_read_to_its_end(grown, last, monkeypatch):
+    monkeypatch.setattr(verification, "PAGE", 256)
+    for size in (3, 256, last):
+        if size > AuditEvent.objects.count():
+            grown(size - AuditEvent.objects.count())
+    result = verify_all()
+    assert (result.entries, result.is_whole) == (last, True), result.findings
+    behind_the_triggers("DELETE FROM audit_seq WHERE idx = %s", last - 1)
+    result = verify_all()
+    assert any("entries below the signed head" in one for one in result.findings), result.findings
+
+
+def test_a_tile_beyond_the_last_page_is_found(grown, monkeypatch):
+    monkeypatch.setattr(verification, "PAGE", 256)
+    grown(512)
+    behind_the_triggers("DELETE FROM audit_seq WHERE idx >= 256")
+    behind_the_triggers("DELETE FROM audit_head")
+    assert any("there are tiles of entries" in one for one in verify_all().findings)
 
 
 def test_a_log_without_a_tree_yet_is_whole(entries):

@@ -40,7 +40,7 @@ def prove_asking(
          "answered": "2026-12-01T00:05:00+00:00", "by": "Dana"}
     ]  # fmt: skip
     wait_until(lambda: list_questions(site.home, run_id)[0].answer, 40)
-    page.goto(f"{site.url}runs/{run_id}/#questions")
+    page.reload()
     beside = page.locator("#questions .talk").all_inner_texts()
     shoot(page, "en-14-answered")
     there_and_back = named == run_id and len(beside) == 1 and QUESTION in beside[0] and ANSWER in beside[0]

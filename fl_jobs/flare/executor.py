@@ -125,8 +125,8 @@ class ConsiliumExecutor(Executor):
 
     def _log(self, act: str, **data: site_log.Scalar) -> None:
         """Raises SiteLogError."""
-        home, about = find_site_home(), {"epoch": self._epoch} | data
-        site_log.record(home, act, run=self._run_id, obj=self._run_digest, **about)
+        entry = (act, self._run_id, None, self._run_digest, {"epoch": self._epoch} | data)
+        site_log.record_all(find_site_home(), [entry])
 
     def _log_refusal(self, fl_ctx: FLContext, reason: str) -> None:
         try:

@@ -42,8 +42,10 @@ def check_folder(home: SiteHome, name: str) -> dict[str, Any]:
     home.checked.mkdir(parents=True, exist_ok=True)
     card = register(home.data / name, home.checked)
     if (shared := home.registered / f"{card.name}.json").exists():
-        same = read_registration(home.registered, card.name).card.digest == card.digest
-        _log("dataset.withdrawn", home, f"{card.name} {card.digest}", because="checked again")
+        before = read_registration(home.registered, card.name).card.digest
+        same = before == card.digest
+        if not same:
+            _log("dataset.withdrawn", home, f"{card.name} {before}", because="changed")
         (home.checked / shared.name if same else shared).unlink()
         sync_folder(home.registered)
     return card.model_dump(mode="json")
@@ -91,7 +93,7 @@ def withdraw(home: SiteHome, name: str) -> None:
 
 def _log(act: str, home: SiteHome, obj: str, **data: site_log.Scalar) -> None:
     try:
-        site_log.record(home.root, act, obj=obj, **data)
+        site_log.record_all(home.root, [(act, "", None, obj, data)])
     except SiteLogError as exc:
         raise DataError(str(exc)) from exc
 

@@ -83,12 +83,19 @@ def test_a_withdrawal_names_the_data_set_and_its_digest(home):
     assert gone["data"] == {"because": "withdrawn"}
 
 
-def test_checking_a_shared_data_set_again_withdraws_it_and_says_so(home):
+def test_a_shared_data_set_that_changed_is_withdrawn_by_its_next_check_and_that_is_an_entry(home):
     add_cytology(home)
-    register_folder(home, "cytology")
+    card = register_folder(home, "cytology")
+    check_folder(home, "cytology")
+    assert acts(home) == ["dataset.registered"], "nothing changed, it stays shared"
+    table = next((home.data / "cytology").glob("*.csv"))
+    lines = table.read_text().split("\n")
+    table.write_text("\n".join([*lines[:-3], ""]))
     check_folder(home, "cytology")
     assert registered_cards(home) == []
-    assert (acts(home)[-1], entries(home)[-1]["data"]) == ("dataset.withdrawn", {"because": "checked again"})
+    gone = entries(home)[-1]
+    assert (gone["act"], gone["data"]) == ("dataset.withdrawn", {"because": "changed"})
+    assert gone["obj"] == f"cytology {card['digest']}", "of what was shared, not of the new one"
 
 
 def test_a_damaged_registration_can_be_withdrawn(home):

@@ -1,4 +1,4 @@
-"""A PostgreSQL instance of one's own: as an unprivileged user, on loopback, killed, stopped or frozen at will."""
+"""A PostgreSQL instance of one's own: an unprivileged user's, on loopback, killed or frozen at will."""
 
 import os
 import shutil

@@ -13,16 +13,15 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from compliance import verify
+from compliance import splitting, verify
 from compliance.drill import KINDS, Drill
 from compliance.drill_attacks import made_up_entry
-from compliance.evidence_file import EvidenceError, evidence_of
 from compliance.note import NoteError, open_checkpoint
 from compliance.reconcile import entries_of_bundle, reconcile
 from compliance.sqlite_log import SqliteLog
 from compliance.witness_policy import PolicyTextError, WitnessPolicy
 
-BAD, MALFORMED = 1, 4
+BAD, INCOMPLETE, MALFORMED = 1, 3, 4
 MAX_FILE_BYTES = 65_536
 
 
@@ -36,6 +35,12 @@ def add_commands(commands: Any) -> None:
     split.add_argument(
         "--policy", type=Path, required=True, help="your own witness policy: it names the log's key"
     )
+    split.add_argument(
+        "--growth",
+        type=Path,
+        help="of other sizes: the hashes that the log's door names “growth”, a line each",
+    )
+    split.add_argument("--bundle", type=Path, help="of other sizes: a bundle with all entries of this log")
     split.add_argument("--out", type=Path, help="where evidence is written")
     split.set_defaults(command=run_split)
     both = commands.add_parser("reconcile", help="what a site says it sent against what the portal received")
@@ -70,28 +75,26 @@ def run_verify(arguments: list[str]) -> int:
 
 
 def run_split(asked: argparse.Namespace) -> int:
-    """0 when both can be true or nothing can be said, 1 when they contradict each other, 4 malformed."""
+    """0 when both are of one history, 1 when they contradict each other, 3 when nothing can be said, 4."""
     try:
         policy = WitnessPolicy.parse(_text(asked.policy))
-        (first, one), (second, two) = (
-            open_checkpoint(_text(path), policy.log) for path in (asked.first, asked.second)
+        notes = [open_checkpoint(_text(path), policy.log)[1] for path in (asked.first, asked.second)]
+        if asked.bundle and (code := run_verify([str(asked.bundle), "--policy", str(asked.policy)])) == BAD:
+            return code
+        found = splitting.judge(
+            notes,
+            growth=_text(asked.growth) if asked.growth else "",
+            bundle=asked.bundle.read_text(encoding="utf-8") if asked.bundle else "",
+            key=policy.log,
         )
-        evidence = evidence_of(one, two) if first.size == second.size else None
-    except EvidenceError as error:
-        say(f"No contradiction: {error}")
-        return 0
-    except (NoteError, PolicyTextError, OSError, UnicodeDecodeError) as error:
+    except (NoteError, PolicyTextError, splitting.SplitError, OSError, UnicodeDecodeError) as error:
         say(f"{error}")
         return MALFORMED
-    if evidence is None:
-        say(
-            f"The sizes differ ({first.size} and {second.size}), so two checkpoints alone say nothing. Take "
-            "two of one size, or ask a site whose witness signed both."
-        )
-        return 0
-    say(f"CONTRADICTION: the log signed two trees of {first.size} entries.")
+    say(found.sentence)
+    if found.evidence is None:
+        return 0 if found.is_one_history else INCOMPLETE
     out = asked.out or Path("evidence.txt")
-    out.write_text(str(evidence), encoding="utf-8")
+    out.write_text(str(found.evidence), encoding="utf-8")
     say(f"Evidence: {out}. Anybody verifies it with: verify.py --evidence {out} --policy {asked.policy}")
     return BAD
 

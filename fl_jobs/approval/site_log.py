@@ -27,13 +27,21 @@ ACTS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "run.refused": frozenset({"by", "policy"}),
         "question.asked": frozenset({"question", "text"}),  # text: the site's pseudonym of it, no word
         "question.answered": frozenset({"question", "text"}),
+        "run.started": frozenset({"epoch", "masked"}),
+        "run.start_refused": frozenset({"epoch", "reason"}),
         "update.sent": frozenset({"task", "sha256", "number_bytes", "masked"}),
         "prediction.served": frozenset({"subject", "model", "bucket"}),
         "dataset.registered": frozenset({"rows"}),
+        "dataset.withdrawn": frozenset({"because"}),
         "certificate.received": frozenset({"serial", "not_after"}),
         "witness.contradicted": frozenset({"evidence"}),
         "portal.checkpoint": frozenset({"note"}),
         "operator.signed_in": frozenset(),
+        "operator.sign_in_refused": frozenset(),
+        "operator.signed_out": frozenset(),
+        "passphrase.changed": frozenset(),
+        "peer.confirmed": frozenset({"key"}),
+        "peer.unconfirmed": frozenset(),
         "key.made": frozenset({"key"}),
     }
 )

@@ -12,9 +12,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
-from fl_jobs.approval import Admission, admit
+from fl_jobs.approval import Admission, admit, site_log
 from fl_jobs.device import site_device
-from fl_jobs.errors import FLJobError, NotApprovedError, SharedStateError, SpecError
+from fl_jobs.errors import FLJobError, NotApprovedError, SharedStateError, SiteLogError, SpecError
 from fl_jobs.flare import wire
 from fl_jobs.flare.footprint import Footprint, payload_bytes
 from fl_jobs.flare.lost_connection import fail_requests_when_lost
@@ -50,6 +50,7 @@ class ConsiliumExecutor(Executor):
         except FLJobError as error:
             self._session, self._refusal = None, _sentence(error)
             self.log_error(fl_ctx, f"the run cannot start here: {error}")
+            self._log_refusal(fl_ctx, type(error).__name__)
 
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
@@ -114,11 +115,24 @@ class ConsiliumExecutor(Executor):
         home, site = find_site_home(), fl_ctx.get_identity_name()
         admission = self._admission(fl_ctx)
         spec = admission.spec
+        masked = spec.policy.secure_aggregation
+        self._log("run.started", masked=masked)  # before data are read: no entry, no run
         self._session = SiteSession(
             spec, run_id=self._run_id, site=site, site_home=home, device=site_device(), **terms(admission)
         )
-        if spec.policy.secure_aggregation:
+        if masked:
             self._mask = open_mask(spec, run_id=self._run_id, epoch=self._epoch, site=site, home=home)
+
+    def _log(self, act: str, **data: site_log.Scalar) -> None:
+        """Raises SiteLogError."""
+        entry = (act, self._run_id, None, self._run_digest, {"epoch": self._epoch} | data)
+        site_log.record_all(find_site_home(), [entry])
+
+    def _log_refusal(self, fl_ctx: FLContext, reason: str) -> None:
+        try:
+            self._log("run.start_refused", reason=reason)
+        except SiteLogError as error:
+            self.log_error(fl_ctx, str(error))
 
     def _admission(self, fl_ctx: FLContext) -> Admission:
         """The run as the site approved it, asked anew each time; it must be the one this job was made for."""

@@ -1,6 +1,8 @@
 """The log's endpoints for sites: they witness it, anchor their own in it, and read what concerns them."""
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -11,13 +13,15 @@ from compliance import merkle
 from compliance.evidence_file import MAX_TEXT_BYTES
 from compliance.note import MAX_SIZE, encode_base64
 from compliance.signer.core import SignerError
-from platform_web.api.door import BodyError, authenticate, endpoint, parse, read_body
+from platform_web.api.door import BodyError, View, authenticate, endpoint, parse, read_body
 from platform_web.api.problems import problem
-from platform_web.audit import exports, receipts, selectors, witnessing
+from platform_web.audit import exports, promises, receipts, selectors, witnessing
 from platform_web.audit.models import AuditEvent
+from platform_web.federation.models import Site
 
 MAX_ANCHOR_BYTES = 2048
 MAX_HASHES = 64
+T = TypeVar("T", bound=BaseModel)
 
 
 class _Body(BaseModel):
@@ -52,6 +56,12 @@ class AnchorBody(_Body):
     ]
 
 
+class OverdueBody(_Body):
+    """The body of ``POST /audit/v1/overdue``."""
+
+    receipt: Annotated[str, StringConstraints(max_length=MAX_ANCHOR_BYTES)]
+
+
 @endpoint("GET")
 def checkpoint(request: HttpRequest) -> HttpResponseBase:
     """The head to co-sign with every cosignature so far, and that it goes on from ``old`` entries.
@@ -80,42 +90,68 @@ def checkpoint(request: HttpRequest) -> HttpResponseBase:
     return JsonResponse(answer)
 
 
-@endpoint("POST")
-def cosignatures(request: HttpRequest) -> HttpResponseBase:
-    """Keeps the line of the calling witness."""
-    raw = read_body(request)
-    site = authenticate(request, raw)
-    body = parse(CosignatureBody, raw)
-    is_new = witnessing.add_cosignature(site=site.name, size=body.size, line=body.line)
+def from_site(model: type[T]) -> Callable[[Callable[[Site, T], HttpResponseBase]], View]:
+    """What every POST of a site has before it: whose it is, and a body of this form."""
+
+    def decorate(act: Callable[[Site, T], HttpResponseBase]) -> View:
+        @wraps(act)
+        def view(request: HttpRequest) -> HttpResponseBase:
+            raw = read_body(request)
+            site = authenticate(request, raw)
+            return act(site, parse(model, raw))
+
+        return endpoint("POST")(view)
+
+    return decorate
+
+
+def _kept(is_new: bool) -> JsonResponse:  # noqa: FBT001 - the answer itself
     return JsonResponse({"kept": is_new}, status=201 if is_new else 200)
 
 
-@endpoint("POST")
-def witnesses(request: HttpRequest) -> HttpResponseBase:
+@from_site(CosignatureBody)
+def cosignatures(site: Site, body: CosignatureBody) -> HttpResponseBase:
+    """Keeps the line of the calling witness."""
+    return _kept(witnessing.add_cosignature(site=site.name, size=body.size, line=body.line))
+
+
+@from_site(WitnessBody)
+def witnesses(site: Site, body: WitnessBody) -> HttpResponseBase:
     """Registers the key with which the calling site witnesses."""
-    raw = read_body(request)
-    site = authenticate(request, raw)
-    is_new = witnessing.register_witness(site=site.name, key_text=parse(WitnessBody, raw).key)
+    is_new = witnessing.register_witness(site=site.name, key_text=body.key)
     return JsonResponse({"registered": is_new}, status=201 if is_new else 200)
 
 
-@endpoint("POST")
-def evidence(request: HttpRequest) -> HttpResponseBase:
+@from_site(EvidenceBody)
+def evidence(site: Site, body: EvidenceBody) -> HttpResponseBase:
     """Keeps a proof against this log; it is shown to everybody who signs in."""
-    raw = read_body(request)
-    site = authenticate(request, raw)
-    is_new = witnessing.keep_evidence(site=site.name, text=parse(EvidenceBody, raw).evidence)
-    return JsonResponse({"kept": is_new}, status=201 if is_new else 200)
+    return _kept(witnessing.keep_evidence(site=site.name, text=body.evidence))
 
 
-@endpoint("POST")
-def anchors(request: HttpRequest) -> HttpResponseBase:
-    """Writes the head of the calling site's own log into this one; answers the receipt."""
-    raw = read_body(request)
-    site = authenticate(request, raw)
-    body = parse(AnchorBody, raw)
+@from_site(OverdueBody)
+def overdue(site: Site, body: OverdueBody) -> HttpResponseBase:
+    """Writes down that the site holds this receipt, and that its entry is not in the log."""
+    return _kept(promises.complain(site=site.name, receipt=body.receipt))
+
+
+@from_site(AnchorBody)
+def anchors(site: Site, body: AnchorBody) -> HttpResponseBase:
+    """Keeps the signed head of the site's own log as an entry of this one; answers the receipt."""
     event = witnessing.anchor(site=site.name, note_text=body.checkpoint, consistency=body.consistency)
     return _receipt_answer(event, status=201)
+
+
+@endpoint("GET")
+def inclusion(request: HttpRequest, event_id: UUID) -> HttpResponseBase:
+    """The calling site's own entry with its proof in the tree of ``year`` and ``size``."""
+    site = authenticate(request, read_body(request))
+    year, size = _number(request, "year"), _number(request, "size")
+    found = promises.inclusion(site=site.name, event_id=str(event_id), year=min(year, 9999), size=size)
+    if found is None:
+        return problem(404, "not_found", _("There is no such entry of this site in that tree."))
+    index, proof, leaf = found
+    hashes = [encode_base64(one) for one in proof]
+    return JsonResponse({"index": index, "proof": hashes, "entry": encode_base64(leaf)})
 
 
 @endpoint("GET")

@@ -123,15 +123,17 @@ def _export(asked: argparse.Namespace) -> int:
 
 def _fsck(_asked: argparse.Namespace) -> int:
     _set_up()
-    from platform_web.audit import selectors, verification
+    from platform_web.audit import retention, selectors, verification
 
-    result = verification.verify_all()
+    result, removed = verification.verify_all(), retention.removed_too_early()
     for number in sorted(result.changed)[: verification.MOST_FINDINGS]:
         say(f"Entry number {number} is not what was written: its bytes, hash, columns or place differ.")
     for sentence in result.findings:
         say(sentence)
     say(f"{result.entries} entries, {result.verified} in order; {result.heads} signed heads compared.")
-    if not result.is_whole:
+    if removed.entries or removed.bodies:
+        say(f"Gone before their time of keeping: {removed.entries} entries, {removed.bodies} bodies.")
+    if not result.is_whole or removed.entries or removed.bodies:
         return BAD
     head = selectors.latest_head()
     return QUORUM if head is not None and not selectors.is_witnessed(head) else 0

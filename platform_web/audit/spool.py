@@ -8,19 +8,24 @@ of the spool: see docs/adr/0019.
 import json
 import logging
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from compliance.canonical import CanonicalError
+from compliance.envelope import read_envelope
+from compliance.events import check_event
 from platform_web.audit import services
 from platform_web.audit.errors import AuditError
 from platform_web.audit.models import AuditEvent
 
 MOST = 5_000  # files; a stranger who knocks during an outage must not fill the disk
+UNFINISHED_S = 60.0  # a file that is so old is no longer being written
+_KEYS = frozenset({"v", "id", "ts", "log", "site", "actor", "act", "out", "obj", "job", "rnd", "data"})
 log = logging.getLogger(__name__)
 
 
@@ -45,15 +50,18 @@ def keep(*, act: str, out: services.Outcome, data: dict[str, Any]) -> bool:
 
 
 def _write(place: Path, name: str, leaf: bytes) -> None:
-    """Whole or not at all: a file of its own, fsynced, then renamed, then the folder fsynced."""
+    """Whole or not at all: a file of its own, fsynced, then renamed, then the folder. Raises OSError."""
     unfinished = place / f".{name}"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, leaf)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    unfinished.rename(place / name)
+        with os.fdopen(descriptor, "wb") as file:  # writes on after a short write, unlike os.write
+            file.write(leaf)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(place / name)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     directory = os.open(place, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -62,16 +70,60 @@ def _write(place: Path, name: str, leaf: bytes) -> None:
 
 
 def replay() -> int:
-    """Move what waits into the log: how many were added. Each is one transaction, then its file goes."""
+    """Move what waits into the log: how many were added. Each is one transaction, then its file goes.
+
+    What is no entry, or cannot be read, is said and left where it is; it does not keep the others waiting.
+    Raises django.db.Error: the database went away again; the next call goes on.
+    """
     added = 0
+    _adopt_unfinished()
     for path in sorted(folder().glob("[0-9a-f]*.json")):
         try:
-            with transaction.atomic():
-                if not AuditEvent.objects.filter(event_id=uuid.UUID(path.stem)).exists():
-                    services.insert(path.read_bytes())
-                    added += 1
-        except (AuditError, CanonicalError, ValueError):
-            log.error("%s in the audit spool is no entry; remove it by hand", path.name)  # noqa: TRY400
-            continue
-        path.unlink(missing_ok=True)
+            leaf = path.read_bytes()
+            added += _insert_once(path.stem, leaf)
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue  # another worker was faster
+        except (CanonicalError, AuditError) as error:
+            log.error("%s in the audit spool is no entry (%s); remove it by hand", path.name, error)  # noqa: TRY400
+        except OSError as error:
+            log.error("%s in the audit spool cannot be used: %s", path.name, error.strerror)  # noqa: TRY400
     return added
+
+
+def _insert_once(name: str, leaf: bytes) -> bool:
+    """False when the log has it already. Raises CanonicalError, AuditError for what is none."""
+    if read_envelope(leaf).id != name:
+        raise AuditError("its name is not its id")
+    envelope: dict[str, Any] = json.loads(leaf)
+    if set(envelope) != _KEYS or not isinstance(envelope["data"], dict):
+        raise AuditError("it has other fields than a refusal")
+    check_event(str(envelope["act"]), envelope["data"])
+    try:
+        with transaction.atomic():
+            if AuditEvent.objects.filter(event_id=uuid.UUID(name)).exists():
+                return False
+            services.insert(leaf)
+    except IntegrityError:  # another worker was faster
+        return False
+    except (KeyError, TypeError, ValueError) as error:
+        raise AuditError("a field of it has another form") from error
+    return True
+
+
+def _adopt_unfinished() -> None:
+    """What a process that was killed left: a whole entry joins the others, a torn one was never kept."""
+    for path in sorted(folder().glob(".[0-9a-f]*.json")):
+        try:
+            if time.time() - path.stat().st_mtime < UNFINISHED_S:
+                continue
+            name = path.name.removeprefix(".")
+            if read_envelope(path.read_bytes()).id == name.removesuffix(".json"):
+                path.rename(path.with_name(name))
+        except FileNotFoundError:
+            continue
+        except CanonicalError:
+            log.warning("%s in the audit spool was never finished; it is removed", path.name)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("%s in the audit spool cannot be used: %s", path.name, error.strerror)  # noqa: TRY400

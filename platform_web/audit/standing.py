@@ -7,7 +7,7 @@ from typing import Final
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from platform_web.audit import selectors
+from platform_web.audit import promises, selectors
 from platform_web.audit.errors import UnwitnessedError
 from platform_web.audit.models import AuditEvent, AuditEvidence, AuditHead, AuditSeq
 
@@ -27,10 +27,11 @@ class Standing:
     unsigned_since: datetime | None
     unwitnessed_since: datetime | None
     contradictions: int
+    unkept: int  # entries that sites hold receipts for and that are not in the log
 
     @property
     def is_good(self) -> bool:
-        return not (self.unsigned_since or self.unwitnessed_since or self.contradictions)
+        return not (self.unsigned_since or self.unwitnessed_since or self.contradictions or self.unkept)
 
 
 def standing() -> Standing:
@@ -54,6 +55,7 @@ def standing() -> Standing:
         if shard and policy and policy.witnesses
         else None,
         contradictions=AuditEvidence.objects.count(),
+        unkept=promises.unkept(),
     )
 
 

@@ -13,6 +13,7 @@ from site_kits.agent.doctor import command as doctor
 from site_kits.agent.logs import log_to
 from site_kits.agent.passphrase import new_passphrase
 from site_kits.agent.run import Agent, StopRequestedError, stop_on_signals
+from site_kits.agent.site_acts import log_act
 from site_kits.agent.status import render_status
 from site_kits.errors import SiteKitError
 from site_kits.site_home import SiteHome
@@ -108,6 +109,7 @@ def _register(home: SiteHome, parsed: argparse.Namespace) -> int:
 
 def _console_password(home: SiteHome, _parsed: argparse.Namespace) -> int:
     preflight.load_manifest(home)
+    log_act(home, "passphrase.changed")
     sys.stdout.write(_("Passphrase of the console, shown this once: {w}").format(w=new_passphrase(home)))
     sys.stdout.write("\n")
     return 0

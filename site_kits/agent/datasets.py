@@ -14,6 +14,7 @@ from fl_jobs.data import read_registration, register
 from fl_jobs.data.manifest import MANIFEST, read_manifest
 from fl_jobs.data.register import SMALLEST_COUNT, file_sha256
 from fl_jobs.errors import DataError, SiteLogError
+from site_kits.agent.site_acts import log_act
 from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome, sync_folder
 from site_kits.translation import _
@@ -41,7 +42,10 @@ def check_folder(home: SiteHome, name: str) -> dict[str, Any]:
     home.checked.mkdir(parents=True, exist_ok=True)
     card = register(home.data / name, home.checked)
     if (shared := home.registered / f"{card.name}.json").exists():
-        same = read_registration(home.registered, card.name).card.digest == card.digest
+        before = read_registration(home.registered, card.name).card.digest
+        same = before == card.digest
+        if not same:
+            _log("dataset.withdrawn", home, f"{card.name} {before}", because="changed")
         (home.checked / shared.name if same else shared).unlink()
         sync_folder(home.registered)
     return card.model_dump(mode="json")
@@ -64,22 +68,34 @@ def publish(home: SiteHome, name: str) -> dict[str, Any]:
     if registration.card.rows < SMALLEST_COUNT:
         sentence = _("A data set of fewer than {n} cases is not shared: its counts would point at persons.")
         raise DataError(sentence.format(n=SMALLEST_COUNT))
-    try:
-        digest, rows = registration.card.digest, registration.card.rows
-        site_log.record(home.root, "dataset.registered", obj=f"{name} {digest}", rows=rows)
-    except SiteLogError as exc:
-        raise DataError(str(exc)) from exc
+    digest, rows = registration.card.digest, registration.card.rows
+    _log("dataset.registered", home, f"{name} {digest}", rows=rows)
     home.registered.mkdir(parents=True, exist_ok=True)
     _move(home.checked, home.registered, name)
     return registration.shared_card()
 
 
 def withdraw(home: SiteHome, name: str) -> None:
-    """The switch back: the portal forgets the card at the next heartbeat, no run trains on the data set."""
+    """The switch back: the portal forgets the card at the next heartbeat, no run trains on the data set.
+
+    Raises AgentError: it is not shared, or the site's log does not take the entry.
+    """
     if not (home.registered / f"{name}.json").exists():
         raise AgentError(_("The data set {name} is not shared.").format(name=name))
+    try:
+        digest = read_registration(home.registered, name).card.digest
+    except DataError:  # what is damaged can be withdrawn as well
+        digest = "-"
+    log_act(home, "dataset.withdrawn", obj=f"{name} {digest}", because="withdrawn")
     home.checked.mkdir(parents=True, exist_ok=True)
     _move(home.registered, home.checked, name)
+
+
+def _log(act: str, home: SiteHome, obj: str, **data: site_log.Scalar) -> None:
+    try:
+        site_log.record_all(home.root, [(act, "", None, obj, data)])
+    except SiteLogError as exc:
+        raise DataError(str(exc)) from exc
 
 
 def _move(source: Path, target: Path, name: str) -> None:

@@ -17,6 +17,7 @@ from fl_jobs.flare.site_home import read_pins, read_seen, write_pins
 from fl_jobs.packaging.spec import NAME_PATTERN
 from site_kits.agent import preflight
 from site_kits.agent.enrolment import stored_identity
+from site_kits.agent.site_acts import log_act
 from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome, read_state
 from site_kits.translation import _
@@ -92,6 +93,7 @@ def pin_peer(home: SiteHome, parsed: argparse.Namespace) -> int:
                 twin=twin
             )
         )
+    log_act(home, "peer.confirmed", obj=name, key=fingerprint)
     _write(home, {**pins, name: fingerprint})
     sys.stdout.write(_("Pinned {name}: {fingerprint}\n").format(name=name, fingerprint=grouped(fingerprint)))
     if not pins:
@@ -109,6 +111,7 @@ def unpin_peer(home: SiteHome, parsed: argparse.Namespace) -> int:
             )
         )
     left = {name: key for name, key in pins.items() if name != parsed.name}
+    log_act(home, "peer.unconfirmed", obj=parsed.name)
     _write(home, left or None)
     sys.stdout.write(_("{name} is not pinned any more.\n").format(name=parsed.name))
     if not left:

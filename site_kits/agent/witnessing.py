@@ -1,4 +1,4 @@
-"""The site as a witness of the portal's log: it looks every 15 s and signs what only grew.
+"""The site as a witness of the portal's log: it looks every 15 s and at each round, and signs what only grew.
 
 A thread of its own. What it finds stands among the problems; a proof that the log contradicts itself is kept
 on disk, sent to the portal, and ends the signing until the operator decides.
@@ -30,6 +30,7 @@ from site_kits.agent import witness_files as files
 from site_kits.agent.anchoring import Anchoring
 from site_kits.agent.peers import grouped
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
+from site_kits.agent.receipts import overdue_receipts
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.status import StatusBoard, utc_now
 from site_kits.agent.witness_words import contradiction_sentence, refusal_sentence
@@ -41,6 +42,7 @@ from site_kits.translation import _
 log = logging.getLogger("consilium.site")
 
 INTERVAL_S = 15.0
+LOOK_EVERY_S = 1.0
 ALONE_S = 600.0  # how long a site may be without a quorum of the others before it is said
 _PATH = "/audit/v1/"
 
@@ -86,14 +88,24 @@ class Witnessing(threading.Thread):
         self._anchoring = Anchoring(home, manifest, door)
         self._registered = ""
         self._sent: set[str] = set()  # evidence that the portal has
+        self._complained: set[str] = set()  # receipts that the portal was told it did not keep
         self._confirmed = time.monotonic()  # when a quorum last stood under what this site was shown
 
     def run(self) -> None:
         """Visit until stopped; whatever goes wrong is said, and the next visit comes."""
         while not self._stop_event.is_set():
             self.visit()
+            self.demand()
             self.anchor()
-            self._stop_event.wait(INTERVAL_S)
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until the next visit: at once when a run started here or a round's result left."""
+        until = time.monotonic() + INTERVAL_S
+        while time.monotonic() < until and not self._stop_event.wait(LOOK_EVERY_S):
+            with suppress(LogUnavailableError):  # ``anchor`` says it
+                if self._anchoring.has_new_round():
+                    return
 
     def visit(self) -> bool:
         """One look; True when this site co-signed what it was shown."""
@@ -125,6 +137,26 @@ class Witnessing(threading.Thread):
             sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
             sentence = sentence.format(e=exc.strerror)
         if self._board.problem("site log", sentence) and sentence:
+            log.warning("%s", sentence)
+
+    def demand(self) -> None:
+        """Let the portal prove that it kept what it gave receipts for; loud when it is overdue."""
+        sentence = None
+        try:
+            signer = self._credentials.current.signer()
+            sentence = self._anchoring.demand_inclusion(signer)
+            for receipt in overdue_receipts(self._home, time.time()):
+                if receipt not in self._complained:
+                    self._post("overdue", {"receipt": receipt})
+                    self._complained.add(receipt)
+        except PortalUnreachableError:
+            return
+        except AgentError as exc:
+            log.warning(_("The portal did not take the complaint about its log: %s"), exc)
+        except OSError as exc:
+            sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
+            sentence = sentence.format(e=exc.strerror)
+        if self._board.problem("receipts", sentence) and sentence:
             log.warning("%s", sentence)
 
     def _look(self) -> str | None:

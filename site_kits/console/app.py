@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from site_kits.agent.passphrase import has_passphrase
+from site_kits.agent.site_acts import log_act
 from site_kits.console import overview
 from site_kits.console.data_pages import DataPages
 from site_kits.console.doors import Doors, Front, Visit
@@ -19,6 +20,7 @@ from site_kits.console.pages import icon, refusal, style
 from site_kits.console.picture_pages import PicturePages
 from site_kits.console.run_pages import RunPages
 from site_kits.console.sessions import Attempts, Sessions
+from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome
 from site_kits.translation import _
 
@@ -43,17 +45,30 @@ class SignIn:
             return self._page(visit, sentence, 429)
         if not await asyncio.to_thread(self._attempts.check, visit.one("passphrase")):
             sentence = _("This is not the passphrase. A new one: ./start.sh console-password")
-            return self._page(visit, sentence)
+            said = await asyncio.to_thread(_logged, visit.home, "operator.sign_in_refused")
+            return self._page(visit, said or sentence, 503 if said else 200)
+        if said := await asyncio.to_thread(_logged, visit.home, "operator.signed_in"):
+            return self._page(visit, said, 503)
         return self._doors.keep(visit.go("/"), self._doors.sessions.open())
 
     async def sign_out(self, visit: Visit) -> Response:
         """POST /logout."""
         self._doors.sessions.close(visit.request.cookies.get(self._doors.cookie, ""))
+        await asyncio.to_thread(_logged, visit.home, "operator.signed_out")  # signed out in any case
         return visit.go("/login")
 
     def _page(self, visit: Visit, sentence: str = "", status: int = 200) -> Response:
         known = has_passphrase(visit.home)
         return visit.page("login.html", status=status, sentence=sentence, has_passphrase=known)
+
+
+def _logged(home: SiteHome, act: str) -> str:
+    """Empty when the entry is in the site's own log; else why nobody gets in now."""
+    try:
+        log_act(home, act)
+    except AgentError as error:
+        return str(error)
+    return ""
 
 
 async def show_overview(visit: Visit) -> Response:

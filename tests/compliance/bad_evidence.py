@@ -3,7 +3,7 @@
 import base64
 
 from compliance.evidence_file import Evidence, evidence_of
-from compliance.merkle import leaf_hash, range_proof, subtree_of
+from compliance.merkle import consistency_proof, leaf_hash, range_proof, subtree_of
 from compliance.note import Checkpoint, SignedNote, sign
 from tests.compliance import small_log as log
 from tests.compliance.bad_bundles import encoded, flipped
@@ -37,6 +37,13 @@ def proofs() -> dict[str, dict[str, object]]:
             0, "whatever others signed does not matter", evidence_of(new, flipped(cosigned(other), 1))
         ),
         "root of nothing": case(0, "size 0 has one root only", empty),
+        **{f"rewrite from {size}": _rewrite_from(size) for size in (4, 8, 16, 19)},
+        "consistency proof": case(
+            1, "RFC 6962's proof leaves out what convicts", _consistency_instead(16, other)
+        ),
+        "honest growth from a power of two": case(
+            1, "size 20 begins with size 16", rewrite_text(checkpoint(16), new, SUBTREE)
+        ),
         "same checkpoint": case(1, "one checkpoint twice", Evidence(new, new)),
         "split of sizes": case(1, "other sizes are no split", Evidence(old, new)),
         "honest growth": case(1, "size 20 begins with size 9", honest),
@@ -55,6 +62,17 @@ def proofs() -> dict[str, dict[str, object]]:
             evidence_of(*(checkpoint(20, hashes=h, origin="north/audit/2025") for h in (HASHES, CHANGED))),
         ),
     }
+
+
+def _rewrite_from(size: int) -> dict[str, object]:
+    """Also of sizes of which the old root is the only peak, and of the last but one."""
+    found = evidence_of(checkpoint(size), checkpoint(20, hashes=CHANGED), subtree_of(CHANGED))
+    return case(0, f"size 20 does not begin with size {size}", found)
+
+
+def _consistency_instead(size: int, other: SignedNote) -> Evidence:
+    proof = tuple(consistency_proof(subtree_of(CHANGED), size, 20))
+    return Evidence(checkpoint(size), other, proof)
 
 
 def malformed() -> dict[str, dict[str, object]]:

@@ -39,7 +39,7 @@ def test_two_trees_of_one_size_are_a_contradiction(log: Log, tmp_path: Path) -> 
     assert main(["split", str(paths[0]), str(paths[1]), *policy, "--out", out]) == 1
     assert main(["verify", "--evidence", out, *policy]) == 0
     assert main(["split", str(paths[0]), str(paths[0]), *policy]) == 0
-    assert main(["split", str(paths[0]), str(paths[2]), *policy]) == 0
+    assert main(["split", str(paths[0]), str(paths[2]), *policy]) == cli.INCOMPLETE
     paths[0].write_text("no checkpoint")
     assert main(["split", str(paths[0]), str(paths[1]), *policy]) == cli.MALFORMED
     assert main(["split", str(tmp_path / "none"), str(paths[1]), *policy]) == cli.MALFORMED

@@ -6,6 +6,7 @@ from tests.prove import (
     audit_drill,
     audit_fail_closed,
     audit_kills,
+    audit_live_drill,
     audit_mutations,
     audit_oracle,
     audit_pack,
@@ -24,6 +25,7 @@ def prove(*, full: bool, only: list[str]) -> int:
         "5": lambda: bounds(proof),
         "6": lambda: audit_pack.pack_item(proof),
         "7": lambda: audit_coverage.prove(proof),
+        "8": lambda: audit_live_drill.prove(proof),
     }
     return proof.run(steps, only, FOLDER)
 

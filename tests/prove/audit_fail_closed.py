@@ -5,15 +5,13 @@ behind which something is done gets a request that would be allowed; at the end 
 requests are served, so that a refusal was the fault's doing.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tests.prove.audit_faults import (
-    OwnPostgres,
     Portal,
     frozen,
     full_disk,
@@ -24,6 +22,7 @@ from tests.prove.audit_faults import (
     stopped,
     taken_away,
 )
+from tests.prove.own_postgresql import SMALL, running_in
 from tests.prove.proof import Proof
 
 LIMIT_S = 1.0
@@ -81,28 +80,26 @@ def control(proof: Proof, portal: Portal, name: str) -> None:
 
 
 def on_postgresql(proof: Proof, rounds: int) -> None:
-    with small_disk(256) as (disk, is_small):
-        server = OwnPostgres(disk)
+    with ExitStack() as stack:
+        disk, is_small = stack.enter_context(small_disk(256))
+        (disk / "pg").mkdir()
+        server = stack.enter_context(running_in(disk / "pg", SMALL, "--no-sync", "--wal-segsize=1"))
         portal = Portal(disk / "portal", server.url)
-        try:
-            faults: dict[str, Fault] = {
-                "PostgreSQL, the log's table held": lambda: locked_table(server),
-                "PostgreSQL hangs (SIGSTOP)": lambda: frozen(server),
-                "PostgreSQL stopped": lambda: stopped(server),
-            }
-            if is_small:
-                faults[FILLED] = lambda: full_disk_and_pages(disk, portal)
-            else:
-                proof.note(
-                    "4", "PostgreSQL, full disk: not measured, a disk of fixed size needs the right to mount"
-                )
-            for name, fault in faults.items():
-                try_fault(proof, portal, name, fault, rounds)
-            control(proof, portal, "PostgreSQL")
-        finally:
-            portal.close()
-            with suppress(subprocess.CalledProcessError):
-                server.stop()
+        stack.callback(portal.close)
+        faults: dict[str, Fault] = {
+            "PostgreSQL, the log's table held": lambda: locked_table(server),
+            "PostgreSQL hangs (SIGSTOP)": lambda: frozen(server),
+            "PostgreSQL stopped": lambda: stopped(server),
+        }
+        if is_small:
+            faults[FILLED] = lambda: full_disk_and_pages(disk, portal)
+        else:
+            proof.note(
+                "4", "PostgreSQL, full disk: not measured, a disk of fixed size needs the right to mount"
+            )
+        for name, fault in faults.items():
+            try_fault(proof, portal, name, fault, rounds)
+        control(proof, portal, "PostgreSQL")
 
 
 def on_sqlite(proof: Proof, rounds: int) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.prove.own_postgresql import Instance
 
 
 class Portal:
@@ -62,62 +63,8 @@ class Portal:
         self.log.close()
 
 
-class OwnPostgres:
-    """A server of the proof's own, as an unprivileged user, on a disk of fixed size if it may mount."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder / "pg", _free_port()
-        self.user = "postgres" if os.geteuid() == 0 else None
-        self.folder.mkdir()
-        if self.user:
-            shutil.chown(self.folder, self.user)
-            for parent in (folder, *folder.parents):
-                with suppress(PermissionError):
-                    parent.chmod(parent.stat().st_mode | 0o055)
-                if parent == Path(tempfile.gettempdir()):
-                    break
-        self._run(
-            "initdb", "-D", str(self.folder), "-U", "postgres", "--auth=trust", "--no-sync", "--wal-segsize=1"
-        )
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> None:
-        options = (
-            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} "
-            "-c max_wal_size=8MB -c min_wal_size=2MB -c shared_buffers=16MB -c autovacuum=off"
-        )
-        self._run(
-            "pg_ctl", "-D", str(self.folder), "-w", "-o", options, "-l", str(self.folder / "log"), "start"
-        )
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.folder), "-w", "-m", "immediate", "stop")
-
-    def pids(self) -> list[int]:
-        postmaster = int((self.folder / "postmaster.pid").read_text().split()[0])
-        found = subprocess.run(
-            ["pgrep", "-P", str(postmaster)], capture_output=True, text=True
-        ).stdout.split()
-        return [postmaster, *map(int, found)]
-
-    def _run(self, *command: str) -> None:
-        subprocess.run(
-            command, user=self.user, cwd="/", check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
-def locked_table(server: OwnPostgres) -> Iterator[None]:
+def locked_table(server: Instance) -> Iterator[None]:
     """The sink hangs: another session holds the log's table."""
     with psycopg.connect(server.url) as other:
         other.execute("LOCK TABLE audit_event IN ACCESS EXCLUSIVE MODE")
@@ -126,7 +73,7 @@ def locked_table(server: OwnPostgres) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(server: OwnPostgres) -> Iterator[None]:
+def frozen(server: Instance) -> Iterator[None]:
     """The server hangs: every process of it is stopped, connections are still taken by the kernel."""
     pids = server.pids()
     for pid in pids:
@@ -140,12 +87,13 @@ def frozen(server: OwnPostgres) -> Iterator[None]:
 
 
 @contextmanager
-def stopped(server: OwnPostgres) -> Iterator[None]:
+def stopped(server: Instance) -> Iterator[None]:
     server.stop()
     try:
         yield
     finally:
         server.start()
+        server.wait()
 
 
 @contextmanager
@@ -195,6 +143,7 @@ def taken_away(database: Path) -> Iterator[None]:
 def small_disk(size_mb: int) -> Iterator[tuple[Path, bool]]:
     """A folder on a tmpfs of ``size_mb``; without the right to mount, an ordinary folder and False."""
     folder = Path(tempfile.mkdtemp(prefix="fail-closed-"))
+    folder.chmod(0o755)  # the database is another user's
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=0755", "tmpfs", str(folder)]
     mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
     try:

@@ -1,11 +1,14 @@
 """The log's door of a portal: it serves whatever history it is given, and keeps what sites bring."""
 
 import json
+import uuid
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
-from compliance.note import Signature, SignedNote, VerifierKey, encode_base64, verifier_key
+from compliance.canonical import canonical_bytes
+from compliance.merkle import inclusion_proof, leaf_hash, subtree_of
+from compliance.note import Signature, SignedNote, VerifierKey, encode_base64, sign, verifier_key
 from compliance.witness_policy import policy_of
 from tests.compliance.logs import Log
 
@@ -22,11 +25,16 @@ class PortalLog:
     anchors: list = field(default_factory=list)
     bends_proof: bool = False
     refuses: str = ""
+    omits: bool = False  # gives receipts, and leaves the entries out of the log
+    leaves: dict = field(default_factory=dict)  # id: (bytes, index or None)
+    complaints: list = field(default_factory=list)
 
     def answer(self, path, body):
         name = urlsplit(path).path.rsplit("/", 1)[1]
         if self.refuses == name:
             return 503, {"detail": "not now"}
+        if "/inclusion/" in path:
+            return self._inclusion(name, int(parse_qs(urlsplit(path).query)["size"][0]))
         if name == "checkpoint":
             return self._checkpoint(int(parse_qs(urlsplit(path).query)["old"][0]))
         content = json.loads(body)
@@ -39,7 +47,28 @@ class PortalLog:
             self.evidence.append(content["evidence"])
         elif name == "anchors":
             self.anchors.append(content)
+            return 201, self._receipt(content)
+        elif name == "overdue":
+            self.complaints.append(content["receipt"])
         return 201, {}
+
+    def _receipt(self, content):
+        name = str(uuid.uuid4())
+        leaf = canonical_bytes({"act": "site.anchored", "data": {"note": content["checkpoint"]}, "id": name})
+        promise = {"id": name, "leaf_hash": leaf_hash(leaf).hex(), "ts": "2026-01-01T00:00:00Z"}
+        text = canonical_bytes(promise | {"index": None, "within_s": 60}).decode() + "\n"
+        self.leaves[name] = leaf, None if self.omits else self.log.size
+        if not self.omits:
+            self.log.leaves.append(leaf_hash(leaf))
+        return str(sign(text, self.log.origin, self.log.key)).encode()
+
+    def _inclusion(self, name, size):
+        leaf, index = self.leaves.get(name, (b"", None))
+        if index is None or index >= size:
+            return 404, {"detail": "there is no such entry"}
+        proof = inclusion_proof(subtree_of(self.log.leaves), index, size)
+        hashes = [encode_base64(one) for one in proof]
+        return 200, {"index": index, "proof": hashes, "entry": encode_base64(leaf)}
 
     def _checkpoint(self, old):
         proof = self.log.proof(old) if old < self.log.size else []

@@ -166,9 +166,15 @@ OF_THE_LOG: Final = (
     ),
     Control(
         "log_kept",
-        ("T13", "AI Act 26(6)", "PIPL 56"),
-        _("The database refuses to change or remove an audit entry; the oldest is of %(since)s."),
-        _("The database does not guard these tables of the audit log: %(unguarded)s."),
+        ("T13", "AI Act 26(6)", "PIPL 56", "HIPAA 164.316"),
+        _(
+            "The database refuses to change or remove an audit entry, and a body before its time of keeping; "
+            "none is gone, and the oldest is of %(since)s."
+        ),
+        _(
+            "Tables of the audit log that the database does not guard: %(unguarded)s; gone before their "
+            "time of keeping: %(entries)d entries, %(bodies)d bodies."
+        ),
         (BUNDLE,),
         log_checks.log_kept,
     ),

@@ -4,6 +4,7 @@ from django.db import connection
 
 from platform_web.audit import triggers
 from platform_web.audit.models import AuditEvent, AuditEvidence
+from platform_web.audit.retention import removed_too_early
 from platform_web.audit.verification import is_intact
 from platform_web.registry.evidence.case import Case
 from platform_web.registry.evidence.control import Finding
@@ -43,20 +44,23 @@ def one_history(case: Case) -> Finding:  # noqa: ARG001 - one signature for all 
 
 
 def log_kept(case: Case) -> Finding:  # noqa: ARG001
-    """The retention floor: the database itself refuses to change or remove an entry, however old."""
+    """The retention floors: the database refuses to remove anything below them, and nothing of it is gone."""
     with connection.cursor() as cursor:
         cursor.execute(INSTALLED[connection.vendor])
         there = {name for (name,) in cursor.fetchall()}
     unguarded = [
-        table for table in triggers.INSERT_ONLY if not triggers.names_of(table, connection.vendor) <= there
+        table for table in triggers.TABLES if not triggers.names_of(table, connection.vendor) <= there
     ]
     oldest = AuditEvent.objects.order_by("number").values_list("ts", flat=True).first()
+    removed = removed_too_early()
     facts: dict[str, int | str] = {
-        "tables": len(triggers.INSERT_ONLY),
-        "unguarded": ", ".join(unguarded),
+        "tables": len(triggers.TABLES),
+        "unguarded": ", ".join(unguarded) or "–",
+        "entries": removed.entries,
+        "bodies": removed.bodies,
         "since": oldest.date().isoformat() if oldest else "–",
     }
-    return Finding(not unguarded, facts)
+    return Finding(not (unguarded or removed.entries or removed.bodies), facts)
 
 
 def _is_intact(event: AuditEvent, placed: dict[int, bytes]) -> bool:

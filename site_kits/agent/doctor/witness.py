@@ -1,7 +1,10 @@
 """The site as a witness: its key, its memory, and whether the portal's log ever contradicted itself."""
 
+import time
+
 from site_kits.agent import witness_files as files
 from site_kits.agent.doctor.examination import NotExaminedError, Patient
+from site_kits.agent.receipts import overdue
 from site_kits.agent.witness_words import contradiction_sentence
 from site_kits.errors import AgentError
 from site_kits.translation import _
@@ -19,6 +22,8 @@ def key(patient: Patient) -> None:
 
 
 def log(patient: Patient) -> None:
-    """Nothing that convicts the portal's log lies here."""
+    """Nothing that convicts the portal's log lies here, and it kept what it gave receipts for."""
     if evidence := files.evidence_files(patient.home):
         raise AgentError(contradiction_sentence(evidence[-1]))
+    if sentence := overdue(patient.home, time.time()):
+        raise AgentError(sentence)

@@ -184,7 +184,8 @@ def test_a_receipt_is_for_the_entrys_own_site(ask, ann):
 DOORS = [
     ("GET", "checkpoint"), ("POST", "cosignatures"), ("POST", "witnesses"), ("POST", "evidence"),
     ("POST", "anchors"), ("GET", "entries?start=0&end=9"),
-    ("GET", "receipts/00000000-0000-4000-8000-000000000000"),
+    ("GET", "receipts/00000000-0000-4000-8000-000000000000"), ("POST", "overdue"),
+    ("GET", "inclusion/00000000-0000-4000-8000-000000000000?year=2026&size=5"),
 ]  # fmt: skip
 
 

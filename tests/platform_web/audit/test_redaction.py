@@ -263,6 +263,21 @@ def test_what_is_gone_below_its_floor_is_found(people, typed, grown, statement, 
     assert "Gone before their time" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("basis", "lost"), [("expired", 1), ("erasure", 1), ("misplaced", 0)])
+def test_an_erasure_that_came_too_early_is_found_though_the_log_names_it(people, typed, basis, lost):
+    """A portal that was taken over erases and writes the entry, with the guard away."""
+    event = typed()
+    with connection.schema_editor() as editor:
+        triggers.unguard_bodies(editor)
+    AuditBody.objects.all().delete()
+    with connection.schema_editor() as editor:
+        triggers.guard_bodies(editor)
+    with transaction.atomic():
+        obj, data = [("entry", str(event.event_id), "")], {"basis": basis, "requested_by": "1"}
+        services.record(act="log.redacted", actor=people.ann, obj=obj, data=data)
+    assert retention.removed_too_early() == retention.Removed(0, lost)
+
+
 def test_a_missing_guard_is_a_failed_control(typed):
     typed()
     assert log_kept(None).holds

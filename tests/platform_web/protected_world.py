@@ -45,11 +45,8 @@ class World:
             founding.found_federation()
         add = accounts.add_person
         self.ann, self.bea = (self._person(name, Role.ADMINISTRATOR) for name in ("ann-1", "bea-1"))
-        self.dana, self.otto = (
-            self._person("dana-1", Role.DATA_SCIENTIST),
-            self._person("otto-1", Role.AUDITOR),
-        )
-        self.gone = self._person("gone-1", Role.AUDITOR)
+        self.dana = self._person("dana-1", Role.DATA_SCIENTIST)
+        self.otto, self.gone = (self._person(name, Role.AUDITOR) for name in ("otto-1", "gone-1"))
         self.sites = [self._enrolled(name) for name in ("site-a", "site-b", "site-c")]
         self.rows = world.build(self.ann, self.dana, self.sites)
         soon = timezone.now() + timedelta(hours=1)  # still online when a slow machine comes to ask

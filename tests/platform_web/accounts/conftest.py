@@ -2,6 +2,8 @@ import time
 
 import pytest
 
+from tests.platform_web.phones import enrol
+
 
 class Clock:
     """What the portal and every phone read, standing still until it is moved."""
@@ -26,3 +28,11 @@ def clock(monkeypatch):
 @pytest.fixture
 def required(settings):
     settings.CONSILIUM_SECOND_FACTOR = "required"
+
+
+@pytest.fixture
+def phone(clock, ann):
+    """Ann's, enrolled a step ago."""
+    phone, phone.codes = enrol(ann)  # the recovery codes lie beside it
+    clock.forward()
+    return phone

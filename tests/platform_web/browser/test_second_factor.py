@@ -87,10 +87,8 @@ def clock(monkeypatch):
     return clock
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_enrol_sign_in_and_recover(browse, clock, width, person):
-    person("bea", Role.ADMINISTRATOR)
-    page = browse(width)
+def enrol_by_page(page, width):
+    """The phone and the recovery codes of who was led to enrolment and enrolled."""
     give_password(page)
     page.wait_for_selector("#enrol-factor svg.qr")
     box = page.locator("svg.qr").bounding_box()
@@ -107,7 +105,14 @@ def test_enrol_sign_in_and_recover(browse, clock, width, person):
     page.click("text=I have kept them")
     page.wait_for_selector("text=Welcome, ann")
     sign_out(page, width)
+    return phone, codes
 
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_enrol_sign_in_and_recover(browse, clock, width, person):
+    person("bea", Role.ADMINISTRATOR)
+    page = browse(width)
+    phone, codes = enrol_by_page(page, width)
     clock.ahead += 90
     give_password(page)
     page.wait_for_selector("#second-factor")

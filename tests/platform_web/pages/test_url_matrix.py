@@ -163,11 +163,7 @@ def paths(rows, people, waiting):
         "people": "/people/",
         "add_person": "/people/add/",
         "deactivate_person": f"/people/{people['data_scientist'].pk}/deactivate/",
-        "reset_factor": f"/people/{people['data_scientist'].pk}/second-factor/reset/",
-        "account": "/account/",
-        "enrol_factor": "/account/second-factor/",
-        "remove_factor": "/account/second-factor/off/",
-        "renew_recovery_codes": "/account/recovery-codes/",
+        **account_paths(people["data_scientist"]),
         "sites": "/sites/",
         "site_cards": "/sites/cards/",
         "site_status": "/sites/status.json",
@@ -197,6 +193,16 @@ def paths(rows, people, waiting):
         "withdraw": f"/promotions/{promotion.pk}/withdraw/",
         "clinic": "/clinic/",
         "ticket": "/clinic/ticket/",
+    }
+
+
+def account_paths(person):
+    return {
+        "reset_factor": f"/people/{person.pk}/second-factor/reset/",
+        "account": "/account/",
+        "enrol_factor": "/account/second-factor/",
+        "remove_factor": "/account/second-factor/off/",
+        "renew_recovery_codes": "/account/recovery-codes/",
     }
 
 

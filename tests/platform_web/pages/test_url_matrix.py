@@ -162,7 +162,6 @@ def paths(rows, people, waiting):
         "home": "/",
         "people": "/people/",
         "add_person": "/people/add/",
-        "deactivate_person": f"/people/{people['data_scientist'].pk}/deactivate/",
         **account_paths(people["data_scientist"]),
         "sites": "/sites/",
         "site_cards": "/sites/cards/",
@@ -198,6 +197,7 @@ def paths(rows, people, waiting):
 
 def account_paths(person):
     return {
+        "deactivate_person": f"/people/{person.pk}/deactivate/",
         "reset_factor": f"/people/{person.pk}/second-factor/reset/",
         "account": "/account/",
         "enrol_factor": "/account/second-factor/",

@@ -187,7 +187,8 @@ def test_a_large_bundle_leaves_the_window_alive_and_can_be_stopped(window):
     large = Log(1, 4, [b'{"id":"%d","x":"%s"}' % (i, b"y" * 500) for i in range(12_000)])
     choose(window, source=large.parts([(0, 12_000)], size=12_000).data())
     window.click("#check")
-    window.wait_for_function("document.getElementById('progress').value > 0.1")
+    while window.locator("#progress").evaluate("it => it.value") <= 0.1:  # wait_for_function needs eval
+        window.wait_for_timeout(20)
     window.click("#stop")
     window.wait_for_selector("#notice:not([hidden])")
     assert window.inner_text("#notice").startswith("Stopped")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from platform_web.accounts.models import Role
 from platform_web.outbox.models import Task
 from platform_web.outbox.runner import run_task
 from tests.platform_web.browser.test_chinese import english_on
@@ -17,7 +18,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def place(portal, live_server):
+def place(portal, live_server, person):
+    person("otto", Role.AUDITOR)  # with a password alone
     return SimpleNamespace(url=live_server.url)
 
 
@@ -33,7 +35,7 @@ def version(portal, site_key, tmp_path):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_an_auditor_takes_a_pack_away(version, open_as, width):
-    page = open_as("otto-e", "/audit/", width)
+    page = open_as("otto", "/audit/", width)
     if width == 390:
         page.click("[data-nav]")
     page.click("button:has-text('中文')")

@@ -261,6 +261,10 @@ def log_acts(at: World) -> list[Act]:
             "log-evidence",
             by_agent(at, a, "POST", "/audit/v1/evidence", lambda: _json({"evidence": at.split})),
         ),
+        Act(
+            "log-overdue",
+            by_agent(at, a, "POST", "/audit/v1/overdue", lambda: _json({"receipt": at.overdue})),
+        ),
         Act("verify_entry", post(otto, f"/audit/{entry.event_id}/verify/")),
     ]  # fmt: skip
 

@@ -5,6 +5,7 @@ import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 from django_otp import DEVICE_ID_SESSION_KEY
 
+from compliance.canonical import canonical_bytes
 from compliance.evidence_file import evidence_of
 from compliance.note import Checkpoint, SignedNote, decode_base64, sign
 from compliance.signer.core import Signer
@@ -74,7 +76,7 @@ class World:
         self.renewing = self._enrolled("site-r")
         self.typed, typed_too = (self._typed(site) for site in self.sites[:2])
         self.erasing = redaction.request_redaction(actor=self.otto, event=typed_too, basis="misplaced")
-        self.split = seal_log()
+        self.split, self.overdue = seal_log(), unkept_receipt()
         self.clients = {person.username: self._signed_in(person) for person in self._people()}
         self._second_factors()
 
@@ -164,6 +166,16 @@ def seal_log() -> str:
     origin = Checkpoint.parse(note.text).origin
     forged = sign(str(Checkpoint(origin, head.size, b"\7" * 32)), origin, key)
     return str(evidence_of(note, forged))
+
+
+def unkept_receipt() -> str:
+    """The log's signed promise of an entry that is not in it, and whose time is over."""
+    held = json.loads((Path(settings.CONSILIUM_HOME) / "signer" / "key.json").read_text())
+    key = Ed25519PrivateKey.from_private_bytes(decode_base64(held["key"]))
+    promise = {"id": str(uuid4()), "leaf_hash": "0" * 64, "ts": "2026-01-01T00:00:00.000000Z"}
+    text = canonical_bytes(promise | {"index": None, "within_s": 60}).decode() + "\n"
+    origin = Checkpoint.parse(SignedNote.parse(selectors.latest_head().note).text).origin
+    return str(sign(text, origin, key))
 
 
 def build(key: rsa.RSAPrivateKey | None = None) -> World:

@@ -51,6 +51,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "site.anchor_refused": frozenset({"size", "note", "anchored"}),
     "log.contradicted": frozenset({"kind", "size"}),
     "log.promise_missed": frozenset({"promised"}),
+    "log.entry_altered": frozenset(),
     "log.exported": frozenset({"act", "site", "job"}),
     "log.redacted": frozenset({"basis", "requested_by"}),
     "log.redaction_asked": frozenset({"basis"}),

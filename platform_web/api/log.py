@@ -15,7 +15,7 @@ from compliance.note import MAX_SIZE, encode_base64
 from compliance.signer.core import SignerError
 from platform_web.api.door import BodyError, View, authenticate, endpoint, parse, read_body
 from platform_web.api.problems import problem
-from platform_web.audit import exports, promises, receipts, selectors, witnessing
+from platform_web.audit import exports, promises, receipts, recounting, selectors, witnessing
 from platform_web.audit.models import AuditEvent
 from platform_web.federation.models import Site
 
@@ -152,6 +152,18 @@ def inclusion(request: HttpRequest, event_id: UUID) -> HttpResponseBase:
     index, proof, leaf = found
     hashes = [encode_base64(one) for one in proof]
     return JsonResponse({"index": index, "proof": hashes, "entry": encode_base64(leaf)})
+
+
+@endpoint("GET")
+def recount(request: HttpRequest) -> HttpResponseBase:
+    """Hashes of a piece of the tree of ``year`` and ``size``, taken from the stored bytes of this moment."""
+    authenticate(request, read_body(request))
+    year, size, start = (_number(request, name) for name in ("year", "size", "start"))
+    found = recounting.recount(year=min(year, 9999), size=size, start=start)
+    if found is None:
+        return problem(404, "not_found", _("There is no such piece of the log."))
+    nodes, proof = ([encode_base64(one) for one in hashes] for hashes in (found.nodes, found.proof))
+    return JsonResponse({"nodes": nodes, "proof": proof, "altered": found.altered})
 
 
 @endpoint("GET")

@@ -7,7 +7,7 @@ from typing import Final
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from platform_web.audit import promises, selectors
+from platform_web.audit import promises, recounting, selectors
 from platform_web.audit.errors import UnwitnessedError
 from platform_web.audit.models import AuditEvent, AuditEvidence, AuditHead, AuditSeq
 
@@ -28,10 +28,12 @@ class Standing:
     unwitnessed_since: datetime | None
     contradictions: int
     unkept: int  # entries that sites hold receipts for and that are not in the log
+    altered: list[str]  # places, year/index, whose entries are gone or no longer have their bytes
 
     @property
     def is_good(self) -> bool:
-        return not (self.unsigned_since or self.unwitnessed_since or self.contradictions or self.unkept)
+        broken = self.contradictions or self.unkept or self.altered
+        return not (broken or self.unsigned_since or self.unwitnessed_since)
 
 
 def standing() -> Standing:
@@ -56,6 +58,7 @@ def standing() -> Standing:
         else None,
         contradictions=AuditEvidence.objects.count(),
         unkept=promises.unkept(),
+        altered=recounting.altered_now(),
     )
 
 
@@ -72,6 +75,10 @@ def require_witnessed() -> None:
                 "A site has proven that this log was shown in two versions. "
                 "Nothing is promoted until that is cleared up."
             )
+        )
+    if now.altered:
+        raise UnwitnessedError(
+            _("Entries of the log are gone or were changed. Nothing is promoted until that is cleared up.")
         )
     if now.unsigned_since and now.signed:  # a log that was never signed is one that is being set up
         raise UnwitnessedError(

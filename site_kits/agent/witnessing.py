@@ -31,6 +31,7 @@ from site_kits.agent.anchoring import Anchoring
 from site_kits.agent.peers import grouped
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
 from site_kits.agent.receipts import overdue_receipts
+from site_kits.agent.recounting import recount
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.status import StatusBoard, utc_now
 from site_kits.agent.witness_words import contradiction_sentence, refusal_sentence
@@ -96,6 +97,7 @@ class Witnessing(threading.Thread):
         while not self._stop_event.is_set():
             self.visit()
             self.demand()
+            self.recount()
             self.anchor()
             self._wait()
 
@@ -157,6 +159,21 @@ class Witnessing(threading.Thread):
             sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
             sentence = sentence.format(e=exc.strerror)
         if self._board.problem("receipts", sentence) and sentence:
+            log.warning("%s", sentence)
+
+    def recount(self) -> None:
+        """Have a piece of the stored log hashed again; loud when it is not what this site signed."""
+        try:
+            signer = self._credentials.current.signer()
+            sentence = recount(self._home, self._manifest.federation, self._door, signer)
+        except PortalUnreachableError:
+            return
+        except (AgentError, StateDamagedError):  # ``visit`` says it
+            return
+        except OSError as exc:
+            sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
+            sentence = sentence.format(e=exc.strerror)
+        if self._board.problem("stored log", sentence) and sentence:
             log.warning("%s", sentence)
 
     def _look(self) -> str | None:

@@ -12,9 +12,8 @@ from tests.platform_web import protected_acts, protected_world
 READS = {
     "home", "health", "people", "account", "sites", "site_cards", "site_status", "site", "studies", "study",
     "runs", "run", "run_live", "run_data", "models", "clinic", "admin_login", "agent-request",
-    "agent-answers", "log-checkpoint", "log-entries", "log-receipt", "log-inclusion", "admin:login",
-    "admin:index",
-    "admin:app_list", "admin:jsi18n", "admin:password_change_done", "admin:search", "audit_verifier",
+    "agent-answers", "log-checkpoint", "log-entries", "log-receipt", "log-inclusion", "log-recount",
+    "admin:login", "admin:index", "admin:app_list", "admin:jsi18n", "admin:password_change_done", "admin:search", "audit_verifier",
     "audit_policy", "admin:autocomplete", "admin:view_on_site",
 }  # fmt: skip
 NO_ENTRY = {

@@ -1,8 +1,9 @@
 """Item 8 of TOPIC=audit: somebody with all rights over a running portal deletes a row; three sites object.
 
-Portal, sequencer, signer and three sites' agents are real processes on loopback. The attacker owns the
-portal's machine: he takes the triggers away, deletes one entry and every trace of the tree, empties the
-signer's memory (he has its key as well) and lets the platform build and sign the log anew.
+Portal, sequencer, signer and three sites' agents are real processes on loopback. First the attacker is the
+database's administrator: he takes the triggers away, deletes one entry and puts them back. It is restored.
+Then he owns the portal's machine: he deletes one entry and every trace of the tree, empties the signer's
+memory (he has its key as well) and lets the platform build and sign the log anew.
 """
 
 import json
@@ -13,13 +14,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from infra.demo.datasets import DemoSite
-from infra.demo.person import RefusedError
+from infra.demo.person import Person, RefusedError
 from tests.prove.campaign import Campaign
 from tests.prove.proof import Proof, console
 from tests.prove.running import FOLDER, REPOSITORY
@@ -27,6 +28,7 @@ from tests.prove.running import FOLDER, REPOSITORY
 BOUND_S = 60.0
 SITES = 3
 DERIVED = ("audit_cosignature", "audit_head", "audit_seq", "audit_tile", "audit_shard")
+ALTERED = "Entries of this log are gone or were changed"
 SAID = "A site has proven that this log was shown in two versions."
 VERIFIER = REPOSITORY / "compliance" / "verify.py"
 
@@ -43,6 +45,7 @@ def prove(proof: Proof) -> None:
         policy.write_bytes((_witness(run, run.study.sites[0]) / "policy.txt").read_bytes())
         signed = _until(lambda: min(_signed_sizes(run), default=0), "three sites to co-sign", 120)
         console.print(f"      three sites co-signed {signed} entries or more; the attack begins")
+        _a_row_alone(proof, run, ann)
         _rewrite(run)
         began = time.monotonic()
         objected: dict[str, float] = {}
@@ -94,6 +97,48 @@ def _judge(
     proof.check("8", "sites whose status tells the operator", f"{SITES - len(stuck)} of 3", "3", not stuck)
 
 
+def _a_row_alone(proof: Proof, run: Campaign, ann: Person) -> None:
+    """By the database's administrator, without the signer's key; put back at the end."""
+    with _without_triggers(run) as link:
+        [row] = link.execute("SELECT * FROM audit_event ORDER BY pk LIMIT 1 OFFSET 4")
+        link.execute("DELETE FROM audit_event WHERE pk = ?", (row["pk"],))
+    began = time.monotonic()
+    objected: dict[str, float] = {}
+    shown = float("inf")
+    while time.monotonic() - began < 2 * BOUND_S and (len(objected) < SITES or shown > BOUND_S):
+        for site in _sites(run):
+            if site.name not in objected and "LOST OR CHANGED" in _problems(run, site).get("stored log", ""):
+                objected[site.name] = time.monotonic() - began
+        with suppress(RefusedError):
+            shown = min(shown, time.monotonic() - began) if ALTERED in ann.page("/audit/") else shown
+        time.sleep(0.5)
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in objected.items())
+    in_time = len(objected) == SITES and max(objected.values()) <= BOUND_S
+    claim = "one row deleted, with the database alone: sites that object"
+    proof.check("8", claim, times or "none", f"3 within {BOUND_S:.0f} s", in_time)
+    proof.check("8", "the portal's page names it", f"{shown:.0f} s", f"≤ {BOUND_S:.0f} s", shown <= BOUND_S)
+    with _without_triggers(run) as link:
+        marks = ", ".join("?" * len(row))
+        link.execute(f"INSERT INTO audit_event VALUES ({marks})", tuple(row))
+    _until(lambda: not any("stored log" in _problems(run, site) for site in _sites(run)), "all to agree", 90)
+
+
+@contextmanager
+def _without_triggers(run: Campaign) -> Iterator[sqlite3.Connection]:
+    """The portal's database, as its administrator may have it for a moment."""
+    database = next(run.machine.portal_home.glob("*.sqlite3"))
+    with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as link:
+        link.row_factory = sqlite3.Row
+        triggers = link.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        link.execute("BEGIN IMMEDIATE")
+        for name, _sql in triggers:
+            link.execute(f'DROP TRIGGER "{name}"')
+        yield link
+        for _name, sql in triggers:
+            link.execute(sql)
+        link.execute("COMMIT")
+
+
 def _rewrite(run: Campaign) -> None:
     """As root: stop the sequencer, rewrite, empty the signer's memory, let both go on."""
     pids = run.platform_pids()
@@ -101,18 +146,11 @@ def _rewrite(run: Campaign) -> None:
     os.kill(sequencer, signal.SIGSTOP)
     time.sleep(1.0)  # what the signer was asked last has been answered
     database = next(run.machine.portal_home.glob("*.sqlite3"))
-    with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as link:
-        triggers = link.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        link.execute("BEGIN IMMEDIATE")
-        for name, _sql in triggers:
-            link.execute(f'DROP TRIGGER "{name}"')
+    with _without_triggers(run) as link:
         [(number, act)] = link.execute("SELECT pk, act FROM audit_event ORDER BY pk LIMIT 1 OFFSET 4")
         link.execute("DELETE FROM audit_event WHERE pk = ?", (number,))
         for table in DERIVED:
             link.execute(f"DELETE FROM {table}")
-        for _name, sql in triggers:
-            link.execute(sql)
-        link.execute("COMMIT")
     console.print(f"      deleted: entry number {number} ({act}) and every trace of the tree")
     (run.machine.portal_home / "signer" / "state.json").write_text("{}")
     os.kill(signer, signal.SIGKILL)  # the supervisor starts it again, without a memory
@@ -147,8 +185,13 @@ def _signed_sizes(run: Campaign) -> list[int]:
 
 
 def _says_so(run: Campaign, site: DemoSite) -> bool:
+    return "CONTRADICTS ITSELF" in _problems(run, site).get("witness", "")
+
+
+def _problems(run: Campaign, site: DemoSite) -> dict[str, str]:
     status = json.loads((run.machine.sites_home / site.name / "state" / "status.json").read_text("utf-8"))
-    return "CONTRADICTS ITSELF" in status.get("problems", {}).get("witness", "")
+    problems: dict[str, str] = status.get("problems", {})
+    return problems
 
 
 def _is_proven(evidence: Path, policy: Path) -> bool:

@@ -5,6 +5,7 @@ import time
 from site_kits.agent import witness_files as files
 from site_kits.agent.doctor.examination import NotExaminedError, Patient
 from site_kits.agent.receipts import overdue
+from site_kits.agent.recounting import altered
 from site_kits.agent.witness_words import contradiction_sentence
 from site_kits.errors import AgentError
 from site_kits.translation import _
@@ -22,8 +23,8 @@ def key(patient: Patient) -> None:
 
 
 def log(patient: Patient) -> None:
-    """Nothing that convicts the portal's log lies here, and it kept what it gave receipts for."""
+    """Nothing that convicts the portal's log lies here, and it kept all that this site knows of."""
     if evidence := files.evidence_files(patient.home):
         raise AgentError(contradiction_sentence(evidence[-1]))
-    if sentence := overdue(patient.home, time.time()):
+    if sentence := overdue(patient.home, time.time()) or altered(patient.home):
         raise AgentError(sentence)

@@ -1,0 +1,99 @@
+"""Hashing again what is stored: an entry's row that was changed or deleted is found at a site's next visit.
+
+A witness sees checkpoints only, and those do not change when a row goes. So each visit also has the portal
+take the hashes of a piece of the log from the entries' bytes of this moment. That holds against somebody with
+the database and without this process; a portal that lies is what signed bundles and ``verify.py`` are for.
+"""
+
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from compliance import merkle
+from platform_web.audit import selectors, services, storage
+from platform_web.audit.models import AuditEvent
+
+PIECE = 1 << 13  # leaves at most: some 50 ms for each visit of each site
+MOST_NAMED = 20
+MOST_LOOKED_AT = 100
+ACT = "log.entry_altered"
+
+
+@dataclass(frozen=True)
+class Recount:
+    """``nodes``: the hashes over the piece, as ``merkle.cover`` cuts it; none when an entry is not as it was.
+
+    ``proof``: what stands beside the piece in the tree. ``altered``: indices, the first 20 that are known.
+    """
+
+    nodes: list[bytes]
+    proof: list[bytes]
+    altered: list[int]
+
+
+def recount(*, year: int, size: int, start: int) -> Recount | None:
+    """Leaves ``start`` to at most PIECE further of the tree of ``size``; None where there is no such piece.
+
+    A piece that is not as it was is written down once.
+    """
+    if start % PIECE or not start < size <= selectors.sequenced_size(year):
+        return None
+    end = min(start + PIECE, size)
+    try:
+        proof = merkle.range_proof(selectors.subtree(year, size), start, end, size)
+    except merkle.ProofError:  # the tree's own rows are damaged
+        proof = []
+    digests, altered = _stored(year, start, end)
+    if altered:
+        found = Recount([], proof, altered[:MOST_NAMED])
+    else:
+        leaves = merkle.subtree_of(digests)
+        nodes = [leaves(begin - start, after - start) for begin, after in merkle.cover(start, end, size)]
+        found = Recount(nodes, proof, [])
+    if not found.nodes or found.nodes != _tree_nodes(year, start, end):
+        _write_down(f"{year}/{start}/{end}")
+    return found
+
+
+def altered_now() -> list[str]:
+    """Where a recount found what is not as it was, and it still is not: indices, or the whole piece."""
+    said = AuditEvent.objects.filter(act=ACT).order_by("number").values_list("obj", flat=True)
+    places = []
+    for name in said[:MOST_LOOKED_AT]:
+        year, start, end = map(int, name.removeprefix("piece:").split("/"))
+        found = recount(year=year, size=end, start=start)
+        if found is None or found.altered:
+            places += [f"{year}/{index}" for index in (found.altered if found else [start])]
+        elif found.nodes != _tree_nodes(year, start, end):
+            places.append(f"{year}/{start}–{end - 1}")
+    return places
+
+
+def _tree_nodes(year: int, start: int, end: int) -> list[bytes]:
+    """What the tree's own rows say; nothing when they are damaged."""
+    tree = selectors.subtree(year, end)
+    try:
+        return [tree(*node) for node in merkle.cover(start, end, end)]
+    except merkle.ProofError:
+        return []
+
+
+def _stored(year: int, start: int, end: int) -> tuple[list[bytes], list[int]]:
+    """The hashes of the entries' bytes in order, and the indices without the bytes the sequencer saw."""
+    digests: list[bytes] = []
+    altered: list[int] = []
+    place = start
+    for block in storage.places(year, start - 1, end - 1, end - start):
+        for index, kept, _number, leaf in block:
+            altered += range(place, index)
+            digests.append(merkle.leaf_hash(leaf))
+            if digests[-1] != bytes(kept):
+                altered.append(index)
+            place = index + 1
+    return digests, altered + list(range(place, end))
+
+
+@transaction.atomic
+def _write_down(name: str) -> None:
+    if not AuditEvent.objects.filter(act=ACT, obj=f"piece:{name}").exists():
+        services.record(act=ACT, out="error", obj=[("piece", name, "")])

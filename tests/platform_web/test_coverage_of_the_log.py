@@ -13,8 +13,8 @@ READS = {
     "home", "health", "people", "account", "sites", "site_cards", "site_status", "site", "studies", "study",
     "runs", "run", "run_live", "run_data", "models", "clinic", "admin_login", "agent-request",
     "agent-answers", "log-checkpoint", "log-entries", "log-receipt", "log-inclusion", "log-recount",
-    "admin:login", "admin:index", "admin:app_list", "admin:jsi18n", "admin:password_change_done", "admin:search", "audit_verifier",
-    "audit_policy", "admin:autocomplete", "admin:view_on_site",
+    "admin:login", "admin:index", "admin:app_list", "admin:jsi18n", "admin:password_change_done",
+    "admin:search", "audit_verifier", "audit_policy", "admin:autocomplete", "admin:view_on_site",
 }  # fmt: skip
 NO_ENTRY = {
     "admin:logout": "the address is taken by admin_logout, which stands before it",

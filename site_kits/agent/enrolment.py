@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import NameOID
 
 from fl_jobs.tensor_files import write_bytes
-from site_kits.agent.portal import PortalDoor, PortalRefusedError, Signer
+from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError, Signer
 from site_kits.agent.site_acts import log_act
 from site_kits.clock import WINDOW_S, span
 from site_kits.errors import AgentError
@@ -24,6 +24,7 @@ from site_kits.translation import _
 log = logging.getLogger("consilium.site")
 
 ISSUED = "enrolled.json"  # below state/: the certificate in use, and the kit it came with
+BUSY = 503  # nothing was done, the link is not used up
 KEY_BITS = 2048  # an elliptic-curve key crashes NVFlare's client
 _CLOCK_SLACK = timedelta(minutes=5)
 
@@ -165,6 +166,8 @@ def enrol(home: SiteHome, manifest: KitManifest, door: PortalDoor, token: str, p
     try:
         answer = door.enrol(manifest.site, token, pin, certificate_request(key, manifest))
     except PortalRefusedError as exc:
+        if exc.status == BUSY:
+            raise PortalUnreachableError(str(exc)) from exc
         raise AgentError(_refusal(exc, manifest)) from exc
     pem = str(answer.get("certificate_pem", "")).encode()
     write_bytes(_answer_path(home), pem, mode=0o600)

@@ -7,9 +7,10 @@ from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
 from compliance.canonical import canonical_bytes
-from compliance.merkle import inclusion_proof, leaf_hash, subtree_of
+from compliance.merkle import cover, inclusion_proof, leaf_hash, range_proof, subtree_of
 from compliance.note import Signature, SignedNote, VerifierKey, encode_base64, sign, verifier_key
 from compliance.witness_policy import policy_of
+from site_kits.agent.recounting import PIECE
 from tests.compliance.logs import Log
 
 ORIGIN = "test/audit/2026"
@@ -35,6 +36,8 @@ class PortalLog:
             return 503, {"detail": "not now"}
         if "/inclusion/" in path:
             return self._inclusion(name, int(parse_qs(urlsplit(path).query)["size"][0]))
+        if name == "recount":
+            return self._recount(*(int(parse_qs(urlsplit(path).query)[one][0]) for one in ("size", "start")))
         if name == "checkpoint":
             return self._checkpoint(int(parse_qs(urlsplit(path).query)["old"][0]))
         content = json.loads(body)
@@ -51,6 +54,18 @@ class PortalLog:
         elif name == "overdue":
             self.complaints.append(content["receipt"])
         return 201, {}
+
+    def _recount(self, size, start):
+        leaves = subtree_of(self.log.leaves[:size])
+        end = min(start + PIECE, size)
+        nodes, proof = (
+            [leaves(*node) for node in cover(start, end, size)],
+            range_proof(leaves, start, end, size),
+        )
+        answer = {"nodes": nodes, "proof": proof}
+        return 200, {key: [encode_base64(one) for one in hashes] for key, hashes in answer.items()} | {
+            "altered": []
+        }
 
     def _receipt(self, content):
         name = str(uuid.uuid4())

@@ -76,6 +76,7 @@ class Portal:
     clock_offset_s: float = 0.0
     issue_for: str = SITE
     lifetime: timedelta = timedelta(days=90)
+    busy: int = 0  # so many enrolments are refused, with nothing done
     barred: str = ""  # why the site's certificate does not count
     left: list = field(default_factory=list)
     url: str = ""
@@ -133,6 +134,9 @@ class Portal:
         return (200, data) if data is not None else (404, {"detail": "not here"})
 
     def _enrol(self, body):
+        if self.busy:
+            self.busy -= 1
+            return 503, {"detail": "The portal cannot write its audit log now.", "code": "refused"}
         if body["token"] != self.token:
             return 401, {"detail": "This link is not known here.", "code": "token"}
         if body["pin"] != self.pin:

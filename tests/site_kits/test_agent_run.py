@@ -214,6 +214,13 @@ def test_the_second_of_two_agents_stops_and_says_why(home, portal, start):
     assert "Traceback" not in screen(home)
 
 
+def test_a_portal_that_is_too_busy_to_enrol_is_asked_again(home, portal, start):
+    portal.busy = 2
+    start()
+    wait_until(lambda: portal.heartbeats)
+    assert "cannot write its audit log now. Next attempt in 4 s." in screen(home)
+
+
 def test_a_site_that_waits_for_the_portal_stops_at_once_and_goes_on_with_the_same_key(home, portal, start):
     facts = json.loads(home.site_json.read_text()) | {"agents_url": "https://localhost:9"}
     home.site_json.write_text(json.dumps(facts))

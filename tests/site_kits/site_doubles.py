@@ -143,13 +143,9 @@ class Portal:
             return 401, {"detail": "This is not the PIN; 4 attempts are left.", "code": "pin"}
         try:
             pem = sign_site_csr(
-                self.ca_key,
-                self.ca_cert,
-                body["csr_pem"].encode(),
-                site=self.issue_for,
-                organisation="Hospital A",
-                lifetime=self.lifetime,
-            )
+                self.ca_key, self.ca_cert, body["csr_pem"].encode(),
+                site=self.issue_for, organisation="Hospital A", lifetime=self.lifetime,
+            )  # fmt: skip
         except CertificateRequestError as exc:
             return 409, {"detail": str(exc), "code": "name"}
         self.token = ""

@@ -2,6 +2,7 @@
 
 import html
 import re
+import time
 from typing import Any
 
 import httpx
@@ -11,6 +12,8 @@ ERRORS = re.compile(
     r'<(?:li|p|div)[^>]*class="[^"]*(?:error|alert)[^"]*"[^>]*>(.*?)</(?:li|p|div)>', re.DOTALL
 )
 TAGS = re.compile(r"<[^>]+>")
+BUSY = 503
+BUSY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class RefusedError(Exception):
@@ -29,16 +32,16 @@ class Person:
 
     def page(self, path: str) -> str:
         """Return the page's HTML. Raises RefusedError unless the portal answers 200."""
-        return self._checked(self._client.get(path, follow_redirects=True)).text
+        return self._checked(self._ask("GET", path)).text
 
     def json(self, path: str) -> dict[str, Any]:
         """Return the JSON the page's own script reads."""
-        answer: dict[str, Any] = self._checked(self._client.get(path)).json()
+        answer: dict[str, Any] = self._checked(self._ask("GET", path)).json()
         return answer
 
     def submit(self, path: str, fields: dict[str, Any], *, form_page: str | None = None) -> httpx.Response:
         """Open the form, fill in ``fields``, send it, follow the redirect."""
-        opened = self._client.get(form_page or path, follow_redirects=True)
+        opened = self._ask("GET", form_page or path)
         token = CSRF.search(opened.text)
         cookie = self._client.cookies.get("csrftoken")
         if token is None and cookie is None:
@@ -46,13 +49,22 @@ class Person:
                 f"{self.username} sees no form at {form_page or path} (HTTP {opened.status_code})."
             )
         origin = str(self._client.base_url).rstrip("/")
-        answer = self._client.post(
+        answer = self._ask(
+            "POST",
             path,
             data={**fields, "csrfmiddlewaretoken": token.group(1) if token else cookie},
             headers={"Referer": f"{origin}{path}", "Origin": origin},
-            follow_redirects=True,
         )
         return self._checked(answer)
+
+    def _ask(self, method: str, path: str, **given: Any) -> httpx.Response:
+        """One request; as the page of a busy log asks, again after a while: nothing was done."""
+        for pause_s in (*BUSY_PAUSES_S, None):
+            answer = self._client.request(method, path, follow_redirects=True, **given)
+            if answer.status_code != BUSY or pause_s is None:
+                break
+            time.sleep(pause_s)
+        return answer
 
     def _checked(self, answer: httpx.Response) -> httpx.Response:
         sentences = (

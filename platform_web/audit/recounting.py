@@ -60,9 +60,7 @@ def root(found: Recount, start: int, size: int) -> bytes | None:
     end, left = min(start + PIECE, size), start.bit_count()
     try:
         frontier = merkle.Frontier(start, found.proof[:left])
-        pieces = zip(
-            [*_cut(start, end), *_cut(end, size)], [*found.nodes, *found.proof[left:]], strict=True
-        )
+        pieces = zip([*_cut(start, end), *_cut(end, size)], [*found.nodes, *found.proof[left:]], strict=True)
         for (begin, after), digest in pieces:
             frontier.append(digest, (after - begin).bit_length() - 1)
     except ValueError:  # ProofError, too: the numbers of hashes are not those of the piece

@@ -1,8 +1,9 @@
-"""The portal's own rounds through the stored entries, so that it sees by itself what somebody did to its database.
+"""The portal's own rounds through the stored entries: it sees by itself what somebody did to its database.
 
 Every 30 s a tick hashes pieces of the log from the entries' bytes of that moment, up to what the signed heads
-say: the newest piece, those that were broken before, then on from where the last tick ended. A tick ends after
-BUDGET_S; one more piece may take 0.1 s. The columns that people filter by are left to ``consilium-audit fsck``.
+say: the newest piece, those that were broken before, then on from where the last tick ended. It ends after
+BUDGET_S; one more piece may take 0.1 s. The columns that people filter by are left to ``consilium-audit
+fsck``.
 """
 
 import time
@@ -43,29 +44,28 @@ def go_on(budget_s: float = BUDGET_S) -> Checked:
     now, until = timezone.now(), time.monotonic() + budget_s
     state = AuditRound.objects.first() or AuditRound(checked=now, began=now)
     trees = [tree for shard in selectors.shards() if (tree := _Tree(shard.year, shard.key)).size]
-    pieces = [(tree, start) for tree in trees for start in range(0, tree.size, PIECE)]
-    names = [(tree.year, start) for tree, start in pieces]
-    looked_at: set[int] = set()
+    pieces = [(tree.year, start) for tree in trees for start in range(0, tree.size, PIECE)]
+    by_year = {tree.year: tree for tree in trees}
+    looked_at: set[tuple[int, int]] = set()
 
-    def look(at: int) -> None:
-        if at not in looked_at:
-            looked_at.add(at)
-            tree, start = pieces[at]
-            _remember(state.broken, f"{tree.year}/{start}", tree.broken_at(start))
+    def look(piece: tuple[int, int]) -> None:
+        if piece not in looked_at:
+            looked_at.add(piece)
+            _remember(state.broken, "{}/{}".format(*piece), by_year[piece[0]].broken_at(piece[1]))
 
-    again = [at for at, (year, start) in enumerate(names) if f"{year}/{start}" in state.broken]
-    for at in [*range(len(pieces))[-1:], *again[:MOST_AGAIN]]:
-        look(at)
-    at = bisect_left(names, (state.year, state.start)) % max(len(pieces), 1)
+    again = [piece for piece in pieces if "{}/{}".format(*piece) in state.broken]
+    for piece in [*pieces[-1:], *again[:MOST_AGAIN]]:
+        look(piece)
+    at = bisect_left(pieces, (state.year, state.start)) % max(len(pieces), 1)
     state.began = state.began if at else now
-    while at < len(pieces):
-        look(at)
+    for piece in pieces[at:]:
+        look(piece)
         at += 1
         if time.monotonic() > until:
             break
-    if at == len(pieces):
+    if pieces and at == len(pieces):
         state.whole_began, state.whole_size = state.began, sum(tree.size for tree in trees)
-    state.year, state.start = names[at] if at < len(pieces) else (0, 0)
+    state.year, state.start = pieces[at] if at < len(pieces) else (0, 0)
     state.checked = timezone.now()
     state.save()
     return _told(state)
@@ -91,9 +91,9 @@ class _Tree:
         found = recounting.recount(year=self.year, size=self.size, start=start)
         if found is not None and found.altered:
             return found.altered[:MOST_NAMED]
-        if found is not None and self._root is not None:
-            if recounting.root(found, start, self.size) == self._root:
-                return None
+        root = recounting.root(found, start, self.size) if found is not None else None
+        if root is not None and root == self._root:
+            return None
         recounting.write_down(self.year, start, min(start + PIECE, self.size))
         return []
 

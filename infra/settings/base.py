@@ -213,6 +213,7 @@ def _every(seconds: float, task: str, queue: str) -> dict[str, object]:
 CELERY_BEAT_SCHEDULE = {
     "outbox.reconcile": _every(5.0, "outbox.reconcile", "default"),
     "audit.replay_spool": _every(5.0, "audit.replay_spool", "default"),
+    "audit.check_stored": _every(30.0, "audit.check_stored", "default"),
     "federation.prune_nonces": _every(60.0, "federation.prune_nonces", "default"),
     "federation.poll_flare": _every(5.0, "federation.poll_flare", "flare"),
     "training.follow_runs": _every(1.5, "training.follow_runs", "flare"),

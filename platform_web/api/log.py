@@ -15,7 +15,7 @@ from compliance.note import MAX_SIZE, encode_base64
 from compliance.signer.core import SignerError
 from platform_web.api.door import BodyError, View, authenticate, endpoint, parse, read_body
 from platform_web.api.problems import problem
-from platform_web.audit import exports, promises, receipts, recounting, selectors, witnessing
+from platform_web.audit import exports, promises, receipts, recounting, rounds, selectors, witnessing
 from platform_web.audit.models import AuditEvent
 from platform_web.federation.models import Site
 
@@ -86,8 +86,17 @@ def checkpoint(request: HttpRequest) -> HttpResponseBase:
         "consistency": [encode_base64(one) for one in consistency],
         "growth": [encode_base64(one) for one in growth],
         "witnesses": str(selectors.witness_policy(head.shard)),
+        "stored": _stored(),
     }
     return JsonResponse(answer)
+
+
+def _stored() -> dict[str, object] | None:
+    """What the portal's own check of the stored entries said last; the site does not take its word alone."""
+    said = rounds.checked()
+    if said is None:
+        return None
+    return {"checked": int(said.at.timestamp()), "size": said.size, "findings": said.findings}
 
 
 def from_site(model: type[T]) -> Callable[[Callable[[Site, T], HttpResponseBase]], View]:

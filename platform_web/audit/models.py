@@ -211,3 +211,19 @@ class AuditRedaction(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_id} {self.basis}"
+
+
+class AuditRound(models.Model):
+    """How far the portal's own rounds through the stored entries have come: one row, not part of the log."""
+
+    checked = models.DateTimeField(_("last looked"))
+    year = models.PositiveSmallIntegerField(_("goes on in year"), default=0)
+    start = models.BigIntegerField(_("goes on at"), default=0)
+    began = models.DateTimeField(_("this round began"))
+    whole_began = models.DateTimeField(_("the last whole round began"), null=True)
+    whole_size = models.BigIntegerField(_("entries of the last whole round"), default=0)
+    broken = models.JSONField(_("pieces that are not as they were signed"), default=dict)
+
+    class Meta:
+        verbose_name = _("round through the stored log")
+        verbose_name_plural = _("rounds through the stored log")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from compliance import merkle
+from compliance.tiles import full_root
 from platform_web.audit import selectors, services, storage
 from platform_web.audit.models import AuditEvent
 
@@ -47,20 +48,35 @@ def recount(*, year: int, size: int, start: int) -> Recount | None:
     if altered:
         found = Recount([], proof, altered[:MOST_NAMED])
     else:
-        leaves = merkle.subtree_of(digests)
-        nodes = [leaves(begin - start, after - start) for begin, after in merkle.cover(start, end, size)]
+        nodes = [full_root(digests[begin - start : after - start]) for begin, after in _cut(start, end)]
         found = Recount(nodes, proof, [])
     if not found.nodes or found.nodes != _tree_nodes(year, start, end):
-        _write_down(f"{year}/{start}/{end}")
+        write_down(year, start, end)
     return found
+
+
+def root(found: Recount, start: int, size: int) -> bytes | None:
+    """The root of the tree of ``size`` that a recounted piece leads to; None for one that is not whole."""
+    end, left = min(start + PIECE, size), start.bit_count()
+    try:
+        frontier = merkle.Frontier(start, found.proof[:left])
+        pieces = zip([*_cut(start, end), *_cut(end, size)], [*found.nodes, *found.proof[left:]], strict=True)
+        for (begin, after), digest in pieces:
+            frontier.append(digest, (after - begin).bit_length() - 1)
+    except ValueError:  # ProofError, too: the numbers of hashes are not those of the piece
+        return None
+    return frontier.root()
 
 
 def altered_now() -> list[str]:
     """Where a recount found what is not as it was, and it still is not: indices, or the whole piece."""
     said = AuditEvent.objects.filter(act=ACT).order_by("number").values_list("obj", flat=True)
-    places = []
+    places: list[str] = []
     for name in said[:MOST_LOOKED_AT]:
+        if len(places) >= MOST_NAMED:
+            break
         year, start, end = map(int, name.removeprefix("piece:").split("/"))
+        end = max(end, min(start + PIECE, selectors.sequenced_size(year)))  # it may have grown since
         found = recount(year=year, size=end, start=start)
         if found is None or found.altered:
             places += [f"{year}/{index}" for index in (found.altered if found else [start])]
@@ -73,7 +89,7 @@ def _tree_nodes(year: int, start: int, end: int) -> list[bytes]:
     """What the tree's own rows say; nothing when they are damaged."""
     tree = selectors.subtree(year, end)
     try:
-        return [tree(*node) for node in merkle.cover(start, end, end)]
+        return [tree(*node) for node in _cut(start, end)]
     except merkle.ProofError:
         return []
 
@@ -93,7 +109,16 @@ def _stored(year: int, start: int, end: int) -> tuple[list[bytes], list[int]]:
     return digests, altered + list(range(place, end))
 
 
+def _cut(start: int, end: int) -> list[tuple[int, int]]:
+    return merkle.cover(start, end, end)
+
+
 @transaction.atomic
-def _write_down(name: str) -> None:
-    if not AuditEvent.objects.filter(act=ACT, obj=f"piece:{name}").exists():
-        services.record(act=ACT, out="error", obj=[("piece", name, "")])
+def write_down(year: int, start: int, end: int) -> None:
+    """An entry for the piece, one for as long as the log lasts.
+
+    Not one for each ``end``: the entry itself makes the last piece longer, and so on without end.
+    """
+    said = AuditEvent.objects.filter(act=ACT, obj__startswith=f"piece:{year}/{start}/")
+    if not said.exists():
+        services.record(act=ACT, out="error", obj=[("piece", f"{year}/{start}/{end}", "")])

@@ -1,4 +1,5 @@
--- Roles of the audit log on PostgreSQL. Run once as the database's administrator, after setup_platform:
+-- Roles of the audit log on PostgreSQL. Run as the database's administrator, after setup_platform and again
+-- after each upgrade, which may have brought tables:
 --   python manage.py audit_roles | psql "$ADMIN_URL"
 -- Then give each process its own login: web, agents, workers and beat consilium_app; the sequencer
 -- consilium_sequencer; an auditor's tools consilium_auditor. The owner of the tables runs setup_platform only.

@@ -7,7 +7,7 @@ from typing import Final
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from platform_web.audit import promises, recounting, selectors
+from platform_web.audit import promises, recounting, rounds, selectors
 from platform_web.audit.errors import UnwitnessedError
 from platform_web.audit.models import AuditEvent, AuditEvidence, AuditHead, AuditSeq
 
@@ -29,11 +29,17 @@ class Standing:
     contradictions: int
     unkept: int  # entries that sites hold receipts for and that are not in the log
     altered: list[str]  # places, year/index, whose entries are gone or no longer have their bytes
+    checked: rounds.Checked | None  # by the portal itself, all the time
 
     @property
     def is_good(self) -> bool:
-        broken = self.contradictions or self.unkept or self.altered
-        return not (broken or self.unsigned_since or self.unwitnessed_since)
+        late = self.unsigned_since or self.unwitnessed_since or (self.checked and self.checked.is_late)
+        return not (self.is_broken or late)
+
+    @property
+    def is_broken(self) -> bool:
+        found = self.checked is not None and self.checked.findings
+        return bool(self.contradictions or self.unkept or self.altered or found)
 
 
 def standing() -> Standing:
@@ -59,6 +65,7 @@ def standing() -> Standing:
         contradictions=AuditEvidence.objects.count(),
         unkept=promises.unkept(),
         altered=recounting.altered_now(),
+        checked=rounds.checked(),
     )
 
 
@@ -76,7 +83,7 @@ def require_witnessed() -> None:
                 "Nothing is promoted until that is cleared up."
             )
         )
-    if now.altered:
+    if now.altered or (now.checked and now.checked.findings):
         raise UnwitnessedError(
             _("Entries of the log are gone or were changed. Nothing is promoted until that is cleared up.")
         )

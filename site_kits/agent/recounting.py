@@ -7,6 +7,7 @@ answered lies in ``state/witness/altered.json`` beside the signed head that it c
 
 import json
 import secrets
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,9 @@ from site_kits.translation import _
 
 PIECE: Final = 1 << 13  # leaves, as the portal's door cuts the log
 NO_ANSWER: Final = frozenset({401, 403, 429})  # about this site, not about the log
+MOST_SECONDS: Final = 1 << 36  # a time that can be written as a date
 MOST_KEPT: Final = 65_536  # characters of an answer
+LATE_S: Final = 600.0  # the portal looks every 30 s; clocks may differ by minutes
 _PATH = "/audit/v1/recount"
 
 
@@ -85,6 +88,32 @@ def altered(home: SiteHome) -> str | None:
         "other sites whether they see the same."
     )
     return sentence.format(which=_which(found), when=str(found.get("at", ""))[:16], path=_path(home))
+
+
+def portals_own_check(said: Any, now: float) -> str | None:
+    """What the portal says of its own stored log: a sentence when it finds something, or looks no more.
+
+    A portal of a former version says nothing, and one that was just set up has not looked yet.
+    """
+    if not isinstance(said, dict):
+        return None
+    at, findings = said.get("checked"), said.get("findings")
+    if not (isinstance(at, int) and isinstance(findings, int) and 0 <= at < MOST_SECONDS):
+        return _("The portal's answer about its log is not of this version.")
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+    if findings:
+        sentence = _(
+            "THE PORTAL ITSELF SAYS that {n} pieces of its stored log are not as they were signed, last seen "
+            "{when} UTC. Tell the administrator, and ask other sites whether they see the same."
+        )
+        return sentence.format(n=findings, when=when)
+    if now - at > LATE_S:
+        sentence = _(
+            "The portal has not checked its stored log since {when} UTC. Ask the administrator whether its "
+            "worker and beat are running."
+        )
+        return sentence.format(when=when)
+    return None
 
 
 def _which(found: dict[str, Any]) -> str:

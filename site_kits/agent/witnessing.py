@@ -31,7 +31,7 @@ from site_kits.agent.anchoring import Anchoring
 from site_kits.agent.peers import grouped
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, PortalUnreachableError
 from site_kits.agent.receipts import overdue_receipts
-from site_kits.agent.recounting import recount
+from site_kits.agent.recounting import portals_own_check, recount
 from site_kits.agent.renewal import Credentials
 from site_kits.agent.status import StatusBoard, utc_now
 from site_kits.agent.witness_words import contradiction_sentence, refusal_sentence
@@ -56,6 +56,7 @@ class Shown:
     growth: tuple[bytes, ...]
     policy: WitnessPolicy
     policy_text: str
+    stored: Any  # what the portal says of its own check
 
     @classmethod
     def parse(cls, content: bytes) -> "Shown":
@@ -64,7 +65,7 @@ class Shown:
             answer = json.loads(content)
             note, text = str(answer["checkpoint"]), str(answer["witnesses"])
             growth = tuple(decode_base64(str(one)) for one in answer["growth"])
-            return cls(note, growth, WitnessPolicy.parse(text), text)
+            return cls(note, growth, WitnessPolicy.parse(text), text, answer.get("stored"))
         except (ValueError, KeyError, TypeError, NoteError, PolicyTextError) as exc:
             raise AgentError(_("The portal's answer about its log is not of this version.")) from exc
 
@@ -138,8 +139,7 @@ class Witnessing(threading.Thread):
         except OSError as exc:
             sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
             sentence = sentence.format(e=exc.strerror)
-        if self._board.problem("site log", sentence) and sentence:
-            log.warning("%s", sentence)
+        self._say(sentence, "site log")
 
     def demand(self) -> None:
         """Let the portal prove that it kept what it gave receipts for; loud when it is overdue."""
@@ -158,8 +158,7 @@ class Witnessing(threading.Thread):
         except OSError as exc:
             sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
             sentence = sentence.format(e=exc.strerror)
-        if self._board.problem("receipts", sentence) and sentence:
-            log.warning("%s", sentence)
+        self._say(sentence, "receipts")
 
     def recount(self) -> None:
         """Have a piece of the stored log hashed again; loud when it is not what this site signed."""
@@ -173,8 +172,7 @@ class Witnessing(threading.Thread):
         except OSError as exc:
             sentence = _("The site's folder cannot be written: {e}. Make room on its disk.")
             sentence = sentence.format(e=exc.strerror)
-        if self._board.problem("stored log", sentence) and sentence:
-            log.warning("%s", sentence)
+        self._say(sentence, "stored log")
 
     def _look(self) -> str | None:
         """Ask, judge, sign, hand in; a sentence when something is wrong. Raises AgentError, OSError."""
@@ -184,6 +182,7 @@ class Witnessing(threading.Thread):
         path = f"{_PATH}checkpoint?old={seen.size if seen else 0}"
         shown = Shown.parse(self._door.ask(self._credentials.current.signer(), "GET", path))
         self._check_log(shown.policy.log)
+        self._say(portals_own_check(shown.stored, time.time()), "portal's check")
         key, origin = shown.policy.log, shown.policy.log.name
         store = files.store_of(self._home, origin)
         witness = Witness(key, self._name, self._key(origin), store, time.time)
@@ -290,6 +289,6 @@ class Witnessing(threading.Thread):
         signer = self._credentials.current.signer()
         self._door.ask(signer, "POST", _PATH + name, json.dumps(body, ensure_ascii=False).encode())
 
-    def _say(self, sentence: str | None) -> None:
-        if self._board.problem("witness", sentence) and sentence:
+    def _say(self, sentence: str | None, topic: str = "witness") -> None:
+        if self._board.problem(topic, sentence) and sentence:
             log.warning("%s", sentence)

@@ -8,6 +8,7 @@ from site_kits.agent.receipts import overdue
 from site_kits.agent.recounting import altered
 from site_kits.agent.witness_words import contradiction_sentence
 from site_kits.errors import AgentError
+from site_kits.site_home import read_state
 from site_kits.translation import _
 
 
@@ -27,4 +28,6 @@ def log(patient: Patient) -> None:
     if evidence := files.evidence_files(patient.home):
         raise AgentError(contradiction_sentence(evidence[-1]))
     if sentence := overdue(patient.home, time.time()) or altered(patient.home):
+        raise AgentError(sentence)
+    if sentence := read_state(patient.home.status_json).get("problems", {}).get("portal's check"):
         raise AgentError(sentence)

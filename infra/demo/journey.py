@@ -15,7 +15,7 @@ import httpx
 from infra.demo.datasets import DemoSite, DemoStudy, write_dataset
 from infra.demo.machine import Machine, MachineError
 from infra.demo.operator import Operator
-from infra.demo.person import Person, RefusedError
+from infra.demo.person import BUSY, Person, RefusedError
 
 USERNAMES = {"administrator": "ann", "data_scientist": "dana", "auditor": "otto"}
 ONLINE_LIMIT_S, ONLINE_LIMIT_PER_SITE_S = 120, 40
@@ -94,6 +94,8 @@ class Journey:
         with httpx.Client(timeout=30) as browser:
             for _ in self._patience(60, "the kit to be built"):
                 sheet = browser.get(link)
+                if sheet.status_code == BUSY:
+                    continue
                 if sheet.status_code >= 400:
                     raise RefusedError(f"The kit link answered {sheet.status_code}.")
                 if 'id="get-kit"' not in sheet.text:
@@ -101,7 +103,8 @@ class Journey:
                 fields = {"csrfmiddlewaretoken": browser.cookies.get("csrftoken", ""), "pin": pin}
                 headers = {"Referer": link, "Origin": self.machine.origin}
                 answer = browser.post(link, data=fields, headers=headers)
-                break
+                if answer.status_code != BUSY:
+                    break
         if answer.headers.get("content-type") != "application/zip":
             raise RefusedError(f"The portal gave no kit for {home.name} (HTTP {answer.status_code}).")
         with zipfile.ZipFile(io.BytesIO(answer.content)) as kit:

@@ -17,7 +17,6 @@ def ensure_roles() -> None:
         Group.objects.get_or_create(name=role.value)
 
 
-@transaction.atomic
 def add_person(
     *, actor: User | None, username: str, password: str, role: str, site_id: int | None = None
 ) -> User:
@@ -38,13 +37,20 @@ def add_person(
         validate_password(password, user)
     except ValidationError as error:
         raise AccountError(" ".join(error.messages)) from error
-    user.set_password(password)
+    user.set_password(password)  # before the transaction: the hash takes half a second, SQLite has one lock
+    _add(actor, user, role, site_id)
+    return user
+
+
+@transaction.atomic
+def _add(actor: User | None, user: User, role: str, site_id: int | None) -> None:
+    if User.objects.filter(username=user.username).exists():  # added meanwhile
+        raise AccountError(_("A user with that username already exists."))
     user.save()
     user.groups.add(Group.objects.get_or_create(name=role)[0])
     if site_id is not None:
         _join(user, site_id)
     audit.record(act="person.added", actor=actor, obj=[("person", str(user.pk), "")], data={"role": role})
-    return user
 
 
 def _join(user: User, site_id: int) -> None:

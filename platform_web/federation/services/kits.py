@@ -34,9 +34,28 @@ class Invitation:
         return f"/kits/{self.token}/"
 
 
-@transaction.atomic
+@dataclass(frozen=True)
+class Drawn:
+    """A new link's token and PIN, and the PIN's hash: half a second that no transaction should hold."""
+
+    token: str
+    pin: str
+    pin_hash: str
+
+
+def draw_link() -> Drawn:
+    """To be called before the transaction that stores it."""
+    pin = new_pin()
+    return Drawn(new_token(), pin, pin_hash(pin))
+
+
 def issue_kit(*, actor: User, site: Site) -> Invitation:
     """A fresh link and PIN for a site; earlier ones that were not used stop working."""
+    return _issue_kit(actor, site, draw_link())
+
+
+@transaction.atomic
+def _issue_kit(actor: User, site: Site, drawn: Drawn) -> Invitation:
     site = Site.objects.select_for_update().get(pk=site.pk)
     if site.status in (Site.Status.REVOKED, Site.Status.LEFT):  # the new kit is its way back
         site.status = Site.Status.INVITED
@@ -45,22 +64,21 @@ def issue_kit(*, actor: User, site: Site) -> Invitation:
         raise FederationError(_("%(site)s is suspended; it gets no kit.") % {"site": site.name})
     authority.the_federation()
     site.kits.filter(enrolled_at__isnull=True, revoked_at__isnull=True).update(revoked_at=timezone.now())
-    invitation = new_kit(site, actor)
+    invitation = new_kit(site, actor, drawn)
     audit.record(act="kit.issued", actor=actor, site=site.name, obj=[("kit", str(invitation.kit.pk), "")])
     return invitation
 
 
-def new_kit(site: Site, actor: User) -> Invitation:
-    token, pin = new_token(), new_pin()
+def new_kit(site: Site, actor: User, drawn: Drawn) -> Invitation:
     kit = Kit.objects.create(
         site=site,
-        link_sha256=token_sha256(token),
+        link_sha256=token_sha256(drawn.token),
         link_expires=timezone.now() + LINK_LIFETIME,
-        pin_hash=pin_hash(pin),
+        pin_hash=drawn.pin_hash,
         issued_by=actor,
     )
     outbox.enqueue("federation.build_kit", kit_id=str(kit.pk))
-    return Invitation(site, kit, token, pin)
+    return Invitation(site, kit, drawn.token, drawn.pin)
 
 
 @transaction.atomic

@@ -20,10 +20,12 @@ def check_pin(*, kit: Kit, pin: str) -> None:
     A transaction of its own: a wrong attempt counts whatever the caller does next, and of many at the same
     time none goes uncounted. A right PIN does not give attempts back.
     """
+    # the slow hash before the transaction: SQLite's one write lock is held during it, and others get a 503
+    is_right = kit.locked_at is None and is_pin(pin, kit.pin_hash)
     with transaction.atomic():
         held = Kit.objects.select_for_update().get(pk=kit.pk)
         if held.locked_at is None:
-            if is_pin(pin, held.pin_hash):
+            if is_right and held.pin_hash == kit.pin_hash:
                 return
             _count_failure(held)
     if held.locked_at is not None:

@@ -17,10 +17,9 @@ from platform_web.federation.errors import (
 )
 from platform_web.federation.models import Site
 from platform_web.federation.names import check_site_name
-from platform_web.federation.services.kits import Invitation, new_kit
+from platform_web.federation.services.kits import Invitation, draw_link, new_kit
 
 
-@transaction.atomic
 def invite_site(
     *,
     actor: User,
@@ -42,18 +41,24 @@ def invite_site(
     if language not in Site.Language.values:
         raise FederationError(_("Choose the site's language: Chinese or English."))
     fields = {"title": texts[0], "organisation": texts[1], "zone": zone, "language": language}
-    site, is_new = Site.objects.get_or_create(name=name, defaults={**fields, "contact": _address(contact)})
-    if not is_new:
-        raise SiteNameError(_("There is a site called %(name)s already. Choose another.") % {"name": name})
-    invitation = new_kit(site, actor)
-    audit.record(
-        act="site.invited",
-        actor=actor,
-        site=name,
-        obj=[("site", name, ""), ("kit", str(invitation.kit.pk), "")],
-        data={"title": site.title, "organisation": site.organisation, "zone": zone},
-    )
-    return invitation
+    drawn = draw_link()
+    with transaction.atomic():
+        site, is_new = Site.objects.get_or_create(
+            name=name, defaults={**fields, "contact": _address(contact)}
+        )
+        if not is_new:
+            raise SiteNameError(
+                _("There is a site called %(name)s already. Choose another.") % {"name": name}
+            )
+        invitation = new_kit(site, actor, drawn)
+        audit.record(
+            act="site.invited",
+            actor=actor,
+            site=name,
+            obj=[("site", name, ""), ("kit", str(invitation.kit.pk), "")],
+            data={"title": site.title, "organisation": site.organisation, "zone": zone},
+        )
+        return invitation
 
 
 @transaction.atomic

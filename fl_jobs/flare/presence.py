@@ -10,6 +10,9 @@ from typing import Any
 
 GONE_AFTER_S = 45.0  # a job process beats every 10 s, also while it trains
 STARTING_S = 600.0  # it may take long to come up on a slow machine
+# NVFlare's word for a job process that has connected and now loads what it needs. It does not beat meanwhile:
+# 46 s at load 12, and the run ended with all four sites "gone" a second before they were ready.
+ASKS_TO_BEGIN = "syncRunner"
 
 
 class Presence:
@@ -24,7 +27,8 @@ class Presence:
         tell = communicator.client_is_active
 
         def note(client_name: str, reason: str, fl_ctx: Any) -> None:
-            self._heard[client_name] = self._clock()
+            if reason != ASKS_TO_BEGIN:
+                self._heard[client_name] = self._clock()
             tell(client_name, reason, fl_ctx)
 
         communicator.client_is_active = note

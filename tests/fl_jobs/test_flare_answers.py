@@ -78,9 +78,10 @@ def test_a_site_is_gone_when_its_job_process_is_silent_although_its_client_came_
     presence.watch(communicator)
     communicator.client_is_active("a", "jobHeartbeat", None)
     assert told == [("a", "jobHeartbeat", None)]  # NVFlare still hears it
+    communicator.client_is_active("c", "syncRunner", None)
     now[0] = GONE_AFTER_S + 1
     communicator.client_is_active("b", "getTask", None)
-    assert presence.gone(TARGETS) == {"a"}  # c is still starting
+    assert presence.gone(TARGETS) == {"a"}  # c has connected and is still loading
     now[0] = STARTING_S + 1
     assert presence.gone(TARGETS) == TARGETS
 

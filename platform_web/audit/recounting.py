@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from compliance import merkle
+from compliance.pieces import PIECE, root_of_piece
 from compliance.tiles import full_root
 from platform_web.audit import selectors, services, storage
 from platform_web.audit.models import AuditEvent
 
-PIECE = 1 << 13  # leaves at most: some 50 ms for each visit of each site
 MOST_NAMED = 20
 MOST_LOOKED_AT = 100
 ACT = "log.entry_altered"
@@ -57,15 +57,10 @@ def recount(*, year: int, size: int, start: int) -> Recount | None:
 
 def root(found: Recount, start: int, size: int) -> bytes | None:
     """The root of the tree of ``size`` that a recounted piece leads to; None for one that is not whole."""
-    end, left = min(start + PIECE, size), start.bit_count()
     try:
-        frontier = merkle.Frontier(start, found.proof[:left])
-        pieces = zip([*_cut(start, end), *_cut(end, size)], [*found.nodes, *found.proof[left:]], strict=True)
-        for (begin, after), digest in pieces:
-            frontier.append(digest, (after - begin).bit_length() - 1)
-    except ValueError:  # ProofError, too: the numbers of hashes are not those of the piece
+        return root_of_piece(start, min(start + PIECE, size), size, found.nodes, found.proof)
+    except merkle.ProofError:
         return None
-    return frontier.root()
 
 
 def altered_now() -> list[str]:

@@ -16,9 +16,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from compliance.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
+from compliance.pieces import PIECE
 from platform_web.audit import recounting, selectors
 from platform_web.audit.models import AuditRound
-from platform_web.audit.recounting import PIECE
 
 BUDGET_S: Final = 1.5
 LATE: Final = timedelta(minutes=5)  # ten ticks

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from compliance.merkle import Frontier, ProofError, cover
+from compliance.merkle import ProofError
 from compliance.note import NoteError, decode_base64
+from compliance.pieces import PIECE, root_of_piece
 from compliance.witness import WitnessState
 from site_kits.agent import witness_files as files
 from site_kits.agent.portal import PortalDoor, PortalRefusedError, Signer
@@ -20,7 +21,6 @@ from site_kits.agent.status import utc_now
 from site_kits.site_home import SiteHome, read_state, write_state
 from site_kits.translation import _
 
-PIECE: Final = 1 << 13  # leaves, as the portal's door cuts the log
 NO_ANSWER: Final = frozenset({401, 403, 429})  # about this site, not about the log
 MOST_SECONDS: Final = 1 << 36  # a time that can be written as a date
 MOST_KEPT: Final = 65_536  # characters of an answer
@@ -53,7 +53,7 @@ def recount(home: SiteHome, federation: str, door: PortalDoor, signer: Signer) -
         found = {
             "origin": state.origin,
             "start": start,
-            "answer": text,
+            "answer": text[:MOST_KEPT],
             "signed": state.note,
             "at": utc_now(),
         }
@@ -67,14 +67,9 @@ def stands(text: str, start: int, state: WitnessState) -> bool:
     try:
         answer = json.loads(text)
         nodes, proof = ([decode_base64(str(one)) for one in answer[key]] for key in ("nodes", "proof"))
-        left = start.bit_count()
-        frontier = Frontier(start, proof[:left])
-        pieces = [*cover(start, end, state.size), *cover(end, state.size, state.size)]
-        for (begin, after), digest in zip(pieces, [*nodes, *proof[left:]], strict=True):
-            frontier.append(digest, (after - begin).bit_length() - 1)
+        return root_of_piece(start, end, state.size, nodes, proof) == state.root
     except (ValueError, KeyError, TypeError, RecursionError, NoteError, ProofError):
         return False
-    return frontier.root() == state.root
 
 
 def altered(home: SiteHome) -> str | None:

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 from compliance.canonical import canonical_bytes
 from compliance.merkle import cover, inclusion_proof, leaf_hash, range_proof, subtree_of
 from compliance.note import Signature, SignedNote, VerifierKey, encode_base64, sign, verifier_key
+from compliance.pieces import PIECE
 from compliance.witness_policy import policy_of
-from site_kits.agent.recounting import PIECE
 from tests.compliance.logs import Log
 
 ORIGIN = "test/audit/2026"

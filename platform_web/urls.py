@@ -84,4 +84,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
+handler400 = "platform_web.audit.outages.bad_request"
 handler500 = "platform_web.audit.outages.server_error"

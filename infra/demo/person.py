@@ -58,10 +58,10 @@ class Person:
         return self._checked(answer)
 
     def _ask(self, method: str, path: str, **given: Any) -> httpx.Response:
-        """One request; as the page of a busy log asks, again after a while: nothing was done."""
+        """One request; again after a while where the page of a busy log says that nothing was done."""
         for pause_s in (*BUSY_PAUSES_S, None):
             answer = self._client.request(method, path, follow_redirects=True, **given)
-            if answer.status_code != BUSY or pause_s is None:
+            if answer.status_code != BUSY or "Retry-After" not in answer.headers or pause_s is None:
                 break
             time.sleep(pause_s)
         return answer

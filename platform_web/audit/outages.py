@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Iterator
 
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -54,21 +56,30 @@ def sentences(error: BaseException) -> tuple[str, str]:
 
 
 def refusal_page(request: HttpRequest, error: BaseException) -> HttpResponse:
-    """503 as a page, or as problem+json for scripts and agents. Touches neither session nor database."""
+    """503 as a page, or as problem+json for scripts and agents. Touches neither session nor database.
+
+    Only what was surely not done carries ``Retry-After``.
+    """
     note_refusal(request, error)
-    happened, advice = sentences(error)
-    headers = {"Retry-After": "60", "Cache-Control": "no-store"}
+    is_unknown = isinstance(error, CommitUnknownError)
+    return _page(request, *sentences(error), status=503, headers={} if is_unknown else {"Retry-After": "60"})
+
+
+def _page(
+    request: HttpRequest, happened: str, advice: str, *, status: int, headers: dict[str, str]
+) -> HttpResponse:
+    headers = {"Cache-Control": "no-store", **headers}
     if "text/html" in request.headers.get("Accept", ""):
         page = render_to_string("503.html", {"happened": happened, "advice": advice})
-        return HttpResponse(page, status=503, headers=headers)
+        return HttpResponse(page, status=status, headers=headers)
     problem: dict[str, object] = {
         "type": "about:blank",
         "title": _("Not available"),
-        "status": 503,
-        "code": "busy",
+        "status": status,
+        "code": "busy" if status == 503 else "signed_out",
     }
     problem["detail"] = f"{happened} {advice}"
-    return JsonResponse(problem, status=503, headers=headers, content_type="application/problem+json")
+    return JsonResponse(problem, status=status, headers=headers, content_type="application/problem+json")
 
 
 @transaction.atomic
@@ -90,3 +101,24 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if error is not None and is_outage(error):
         return refusal_page(request, error)
     return defaults.server_error(request)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400, which a session that could not be stored after the view's work looks like too.
+
+    Its middleware makes SessionInterrupted of whatever befell the row: an outage, or a sign-out meanwhile.
+    """
+    if not isinstance(exception, SessionInterrupted):
+        return defaults.bad_request(request, exception)
+    if any(is_outage(cause) for cause in _causes(exception)):
+        return refusal_page(request, OperationalError() if request.method in SAFE else CommitUnknownError())
+    happened = _("You were signed out while the portal was at work. It may be that this was done.")
+    advice = _("Sign in, and look whether it was done before you repeat it.")
+    return _page(request, happened, advice, status=409, headers={})
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

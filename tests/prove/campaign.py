@@ -15,6 +15,7 @@ import psutil
 from infra.demo.datasets import DemoSite, cytology
 from infra.demo.journey import Journey
 from infra.demo.machine import Machine
+from infra.demo.person import Person
 from tests.prove.proof import console
 
 PLATFORM = (
@@ -40,6 +41,7 @@ class Campaign:
         self.journey = Journey(
             self.machine, self.study, None, say=lambda sentence: console.print(f"      {sentence}")
         )
+        self._watcher: Person | None = None
 
     def start(self) -> None:
         self.machine.set_up()
@@ -55,7 +57,9 @@ class Campaign:
         return self.journey.run_id
 
     def data(self, run_id: str) -> dict[str, Any]:
-        return self.journey.person("data_scientist").json(f"/runs/{run_id}/data.json")
+        if self._watcher is None:  # signed in once: a password's slow hash at every look held up the portal
+            self._watcher = self.journey.person("data_scientist")
+        return self._watcher.json(f"/runs/{run_id}/data.json")
 
     def wait_round(self, run_id: str, number: int, limit_s: float = 120) -> dict[str, Any]:
         return self._wait(run_id, lambda data: len(data["rounds"]) >= number, f"round {number}", limit_s)

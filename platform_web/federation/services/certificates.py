@@ -47,21 +47,20 @@ def enrol_site(*, name: str, token: str, pin: str, csr_pem: str) -> Enrolment:
             _("The invitation is for another site than %(name)s. Start the kit that came with this link.")
             % {"name": name}
         )
-    return _certify(kit, csr_pem.encode(errors="replace"))
+    federation = authority.the_federation()
+    return _certify(kit, csr_pem.encode(errors="replace"), federation, authority.open_root(federation))
 
 
 @transaction.atomic
-def _certify(kit: Kit, csr_pem: bytes) -> Enrolment:
-    site, federation = kit.site, authority.the_federation()
+def _certify(kit: Kit, csr_pem: bytes, federation: Federation, root: authority.Root) -> Enrolment:
+    site = kit.site
     key = ca.requested_key(csr_pem, site=site.name)
     used = Kit.objects.filter(pk=kit.pk, enrolled_at__isnull=True, revoked_at__isnull=True)
     if not used.update(enrolled_at=timezone.now()):
         return _answer(_issued_before(kit, key), federation)
     _check_key(site, key)
-    root_key, root = authority.open_root(federation)
     pem = ca.sign_site_csr(
-        root_key,
-        root,
+        *root,
         csr_pem,
         site=site.name,
         organisation=site.organisation,
@@ -80,23 +79,27 @@ def _certify(kit: Kit, csr_pem: bytes) -> Enrolment:
     return _answer(certificate, federation)
 
 
-@transaction.atomic
 def renew_certificate(*, certificate: Certificate) -> Enrolment:
     """The certificate the site should have: a new one for the same key from two thirds of its life on.
 
     Asked again, because the answer was lost or the site's file is damaged, it gives the same one again and
     issues nothing. ``certificate`` is the one that signed the request. Raises MasterKeyError.
     """
-    site = Site.objects.select_for_update().get(pk=certificate.site_id)
     federation = authority.the_federation()
-    newest = site.certificates.filter(revoked_at=None, replaced_at=None).latest("created")
-    held = x509.load_pem_x509_certificate(newest.pem.encode())
-    if timezone.now() < renew_from(held):
+    newest = _newest(certificate.site)
+    if not _is_due(newest):
         return _answer(newest, federation)
-    root_key, root = authority.open_root(federation)
+    return _renew(certificate, federation, authority.open_root(federation))
+
+
+@transaction.atomic
+def _renew(certificate: Certificate, federation: Federation, root: authority.Root) -> Enrolment:
+    site = Site.objects.select_for_update().get(pk=certificate.site_id)
+    newest = _newest(site)
+    if not _is_due(newest):  # another request of this site was first
+        return _answer(newest, federation)
     pem = ca.renew_site_certificate(
-        root_key,
-        root,
+        *root,
         certificate.pem.encode(),
         site=site.name,
         organisation=site.organisation,
@@ -120,6 +123,14 @@ def note_certificate_used(*, certificate: Certificate) -> None:
         return
     allow_list.promise()
     audit.record(act="certificate.replaced", site=certificate.site.name, obj=_object(certificate))
+
+
+def _newest(site: Site) -> Certificate:
+    return site.certificates.filter(revoked_at=None, replaced_at=None).latest("created")
+
+
+def _is_due(certificate: Certificate) -> bool:
+    return timezone.now() >= renew_from(x509.load_pem_x509_certificate(certificate.pem.encode()))
 
 
 def _check_key(site: Site, key: RSAPublicKey) -> None:

@@ -1,0 +1,69 @@
+"""A session that cannot be stored after the view's work: never the sentence that nothing was changed."""
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.db import DatabaseError, OperationalError
+
+from platform_web.audit import spool
+from platform_web.federation.models import Site
+
+FIELDS = {
+    "name": "st-anna",
+    "title": "St Anna Hospital",
+    "organisation": "Anna Foundation",
+    "zone": "north",
+    "contact": "it@st-anna.example",
+    "language": "en",
+}
+
+
+@pytest.fixture
+def administrator(client, ann, portal, settings):
+    """Every answer stores the session."""
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    client.force_login(ann)
+    return client
+
+
+@pytest.fixture
+def breaks(monkeypatch):
+    """``breaks(error)``: from now on a session's row cannot be written."""
+
+    def arm(error):
+        def save(*_args, **_kwargs):
+            raise error
+
+        monkeypatch.setattr(Session, "save", save)
+
+    return arm
+
+
+def test_locked_database_after_an_act(administrator, breaks):
+    breaks(OperationalError("database is locked"))
+    answer = administrator.post("/sites/add/", FIELDS, headers={"Accept": "text/html"})
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, False)
+    assert "It is not known whether this was done." in answer.text
+    assert Site.objects.filter(name="st-anna").exists()
+    [kept] = spool.folder().iterdir()
+    assert '"done":"unknown"' in kept.read_text(encoding="utf-8")
+
+
+def test_locked_database_after_a_page(administrator, breaks):
+    breaks(OperationalError("database is locked"))
+    answer = administrator.get("/sites/", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+    assert "Nothing was done." in answer.text
+
+
+def test_signed_out_meanwhile(administrator, breaks):
+    """Django's own reason for this exception: the row is gone."""
+    breaks(DatabaseError("Save with update_fields did not affect any rows."))
+    answer = administrator.post("/sites/add/", FIELDS, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "signed_out")
+    assert "look whether it was done" in answer.json()["detail"]
+
+
+def test_what_is_malformed_changed_nothing(client):
+    answer = client.get("/", headers={"Host": "elsewhere.example"})
+    assert answer.status_code == 400
+    assert "Nothing was changed" in answer.text

@@ -29,11 +29,13 @@ def _run(request: HttpRequest, run_id: str) -> Run:
 
 
 def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
+    approvals = training.approval_rows(run, request.user)
     return {
         "run": run,
         "study": run.study,
         "waiting": training.waiting_for(run, request.user),
-        "approvals": training.approval_rows(run, request.user),
+        "approvals": approvals,
+        "undecided": [row for row in approvals if row["approval"].state == "WAITING"],
         "questions": training.question_rows(run, request.user),
         "most_answer": MAX_ANSWER,
         "rows": selectors.benefit_rows(run, request.user),

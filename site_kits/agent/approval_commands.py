@@ -10,6 +10,7 @@ from typing import Any
 
 from fl_jobs.approval.egress import EgressLine, read_lines
 from site_kits.agent import preflight
+from site_kits.agent.answer_titles import answer_title
 from site_kits.agent.dry_run import perform_dry_run, render_dry_run
 from site_kits.agent.questions import StoredQuestion, ask, list_questions
 from site_kits.agent.requests import (
@@ -113,12 +114,12 @@ def _summary(lines: Iterator[EgressLine]) -> Iterator[str]:
             cell[place] += value
     for (run, number, task), (answers, tensors, numbers, others) in sums.items():
         yield _(
-            "run {run} round {round} {task}: {answers} answers, {tensors} tensors, {numbers} bytes of "
-            "numbers, {others} bytes beside them"
+            "run {run} round {round} {task}: answers {answers}, tensors {tensors}, {numbers} bytes of numbers, "
+            "{others} bytes beside them"
         ).format(
             run=run[:8],
             round=number,
-            task=task,
+            task=answer_title(task),
             answers=answers,
             tensors=tensors,
             numbers=numbers,

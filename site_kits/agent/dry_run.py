@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from fl_jobs.approval.records import run_folder
+from site_kits.agent.answer_titles import answer_title
 from site_kits.agent.requests import load_request
 from site_kits.errors import AgentError
 from site_kits.site_home import SiteHome, read_state
@@ -64,8 +65,8 @@ def render_dry_run(report: dict[str, Any]) -> str:
     for answer in report["answers"]:
         how = _("under masks, in one vector") if report["masked"] else _("readable by the server")
         lines.append(
-            _("{task}: {count} tensors, {bytes} bytes would leave {how}:").format(
-                task=answer["task"], count=len(answer["tensors"]), bytes=answer["number_bytes"], how=how
+            _("{task}: tensors {count}, {bytes} bytes would leave {how}:").format(
+                task=answer_title(answer["task"]), count=len(answer["tensors"]), bytes=answer["number_bytes"], how=how
             )
         )
         lines += [

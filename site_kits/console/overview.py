@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fl_jobs.approval import site_policy
+from fl_jobs.approval.egress import read_lines
 from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.agent.datasets import registered_cards
@@ -36,6 +37,7 @@ def facts(home: SiteHome) -> dict[str, Any]:
         "datasets": registered_cards(home),
         "models": _models(home, status.get("serving", [])),
         "runs": _runs(home),
+        "something_left": next(read_lines(home.root), None) is not None,
         "shares_metrics": _shares_metrics(home),
     }
 

@@ -13,6 +13,7 @@ from fl_jobs import catalog
 from fl_jobs.approval.egress import read_lines
 from fl_jobs.approval.records import answer_bytes
 from fl_jobs.packaging.spec import RunSpec
+from site_kits.agent.answer_titles import answer_title
 from site_kits.agent.dry_run import perform_dry_run, read_dry_run
 from site_kits.agent.questions import ask, list_questions, talk_state
 from site_kits.agent.requests import (
@@ -218,7 +219,7 @@ def _egress(home: SiteHome) -> list[dict[str, Any]]:
         run["last"] = line.at
         key = (line.round, line.task)
         entry = run["lines"].setdefault(
-            key, {"round": line.round, "task": line.task, "answers": 0, "bytes": 0, "numbers": 0}
+            key, {"round": line.round, "task": answer_title(line.task), "answers": 0, "bytes": 0, "numbers": 0}
         )
         entry["answers"] += 1
         entry["bytes"] += size

@@ -110,7 +110,8 @@ def _refused_jobs(
     seconds = time.monotonic() - began
     said = _deployed(session, run)
     good = status == "FINISHED:FAILED_TO_RUN" and all(word in said[name] for name in SITES[:2])
-    figure = f"{said[SITES[0]]}; {status} after {seconds:.1f} s; launcher asked {_asked(federation)} times"
+    asked = f"stopped by our launcher or filters: {_asked(federation)}"
+    figure = f"{said[SITES[0]]}; {status} after {seconds:.1f} s; {asked}"
     proof.check(ITEM, f"NVFlare at the sites refuses {what}", figure, f"“{word}”, 0",
                 passed=good and _asked(federation) == 0)  # fmt: skip
 
@@ -155,6 +156,6 @@ def _ordinary(proof: Proof, federation: Federation, session: Any) -> None:
     run = submit(federation, session, spec, SITES)
     finish = run.wait_for("finish", timeout_s=PATIENCE_S)
     run.wait_for_end()
-    figure = f"{sorted(finish['sites'])}, launcher asked {_asked(federation)} times"
+    figure = f"{sorted(finish['sites'])}, stopped by our launcher or filters: {_asked(federation)}"
     good = sorted(finish["sites"]) == sorted(SITES)
     proof.check(ITEM, "an ordinary run with the compiled files", figure, "all three finish", passed=good)

@@ -114,8 +114,8 @@ def _summary(lines: Iterator[EgressLine]) -> Iterator[str]:
             cell[place] += value
     for (run, number, task), (answers, tensors, numbers, others) in sums.items():
         yield _(
-            "run {run} round {round} {task}: answers {answers}, tensors {tensors}, {numbers} bytes of numbers, "
-            "{others} bytes beside them"
+            "run {run} round {round} {task}: answers {answers}, tensors {tensors}, {numbers} bytes of "
+            "numbers, {others} bytes beside them"
         ).format(
             run=run[:8],
             round=number,

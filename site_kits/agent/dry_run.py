@@ -66,7 +66,10 @@ def render_dry_run(report: dict[str, Any]) -> str:
         how = _("under masks, in one vector") if report["masked"] else _("readable by the server")
         lines.append(
             _("{task}: tensors {count}, {bytes} bytes would leave {how}:").format(
-                task=answer_title(answer["task"]), count=len(answer["tensors"]), bytes=answer["number_bytes"], how=how
+                task=answer_title(answer["task"]),
+                count=len(answer["tensors"]),
+                bytes=answer["number_bytes"],
+                how=how,
             )
         )
         lines += [

@@ -219,7 +219,8 @@ def _egress(home: SiteHome) -> list[dict[str, Any]]:
         run["last"] = line.at
         key = (line.round, line.task)
         entry = run["lines"].setdefault(
-            key, {"round": line.round, "task": answer_title(line.task), "answers": 0, "bytes": 0, "numbers": 0}
+            key,
+            {"round": line.round, "task": answer_title(line.task), "answers": 0, "bytes": 0, "numbers": 0},
         )
         entry["answers"] += 1
         entry["bytes"] += size

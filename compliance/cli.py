@@ -114,11 +114,13 @@ def run_reconcile(asked: argparse.Namespace) -> int:
     for sentence, rounds in (
         ("sent by the site, and not among what the portal aggregated", found.not_received),
         ("aggregated by the portal in the site's name, and not sent by it", found.not_sent),
+        ("what the portal received is not what the site sent", found.altered),
     ):
         for run, number in sorted(rounds):
             say(f"run {run}, round {number}: {sentence}")
     say(
-        f"{len(found.agreed)} rounds match on both sides; {len(found.repeated)} were sent again after a stop."
+        f"{len(found.agreed)} rounds match on both sides, {len(found.same_bytes)} of them byte for byte; "
+        f"{len(found.repeated)} were sent again after a stop."
     )
     return 0 if found.is_good else BAD
 

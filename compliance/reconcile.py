@@ -16,16 +16,22 @@ Round = tuple[str, int]
 
 @dataclass(frozen=True)
 class Reconciled:
-    """(run, round) by what the two sides say. ``repeated``: sent again, as after a stop; no fault."""
+    """(run, round) by what the two sides say.
+
+    ``same_bytes``: agreed, and the SHA-256 of what came is one of what left; ``altered``: it is none of them.
+    ``repeated``: sent again, as after a stop; no fault.
+    """
 
     agreed: frozenset[Round]
+    same_bytes: frozenset[Round]
+    altered: frozenset[Round]
     not_received: frozenset[Round]
     not_sent: frozenset[Round]
     repeated: frozenset[Round]
 
     @property
     def is_good(self) -> bool:
-        return not (self.not_received or self.not_sent)
+        return not (self.not_received or self.not_sent or self.altered)
 
 
 def reconcile(site: str, own: Iterable[bytes], portal: Iterable[bytes]) -> Reconciled:
@@ -37,18 +43,25 @@ def reconcile(site: str, own: Iterable[bytes], portal: Iterable[bytes]) -> Recon
     for entry in _entries(own, "update.sent"):
         if entry["data"].get("task") == TRAINING:
             sent.setdefault((entry["job"], entry["rnd"]), set()).add(str(entry["data"].get("sha256")))
-    committed = {
-        (entry["job"], entry["rnd"]): entry["data"].get("contributors", [])
-        for entry in _entries(portal, "round.committed")
-    }
-    received = {key for key, sites in committed.items() if site in sites}
+    committed = {(entry["job"], entry["rnd"]): entry["data"] for entry in _entries(portal, "round.committed")}
+    received = {key for key, data in committed.items() if site in data.get("contributors", [])}
     missing = {key for key in sent if key in committed and key not in received}
+    came = {key: digest for key in received & sent.keys() if (digest := _received_of(site, committed[key]))}
+    altered = {key for key, digest in came.items() if digest not in sent[key]}
     return Reconciled(
-        agreed=frozenset(received & sent.keys()),
+        agreed=frozenset((received & sent.keys()) - altered),
+        same_bytes=frozenset(came.keys() - altered),
+        altered=frozenset(altered),
         not_received=frozenset(missing),
         not_sent=frozenset(received - sent.keys()),
         repeated=frozenset(key for key, digests in sent.items() if len(digests) > 1),
     )
+
+
+def _received_of(site: str, data: dict[str, Any]) -> str:
+    """SHA-256 of what the portal received of ``site``; empty where the entry does not say."""
+    digests = dict(zip(data["contributors"], data.get("received_sha256", []), strict=False))
+    return str(digests.get(site, ""))
 
 
 def entries_of_bundle(text: str) -> Iterator[bytes]:

@@ -126,6 +126,7 @@ class ConsiliumController(Controller):
             missing = set(self._sites) - set(answered.gathered.sites) - answered.refusals.keys()
             lost = sorted({*exchange.lost(), *rounds.absent})
             about = {"refused": answered.refusals, "left_out": sorted(missing), "lost": lost}
+            about["received_sha256"] = {site: answered.received[site] for site in answered.gathered.sites}
             if answered.masking is not None:
                 about["masking"] = answered.masking
             kept.append({**record, **about})

@@ -30,6 +30,7 @@ RESUMABLE = frozenset(
     {"E_COHORT_TOO_SMALL", "E_NO_QUORUM", "E_RECOVERY_FAILED", "E_TIMEOUT", "E_DIFFERENCING"}
 )
 T = TypeVar("T")
+Upload = tuple[dict[str, Any], str]  # the open part, SHA-256 of the masked vector
 
 
 class MaskedRounds:
@@ -72,7 +73,7 @@ class MaskedRounds:
         """One order from the upload to the sum. Nothing is revealed before the survivors are certified."""
         asked = model_hash(order.tensors)
         plan, round_ = self._begin(order, asked)
-        open_parts, refusals = self._uploads(order, round_)
+        uploads = self._uploads(order, round_)
         self._freeze(round_, plan, asked)
         self._reveal(round_)
         with _Blaming(self._exchange):
@@ -80,8 +81,10 @@ class MaskedRounds:
         if was_clipped(aggregate, order, self._spec):
             self._extra_clip = min(self._extra_clip + 1, max(CLIP_BITS))
         self._finished = round_
+        open_parts = {site: open_part for site, (open_part, _sha256) in uploads.accepted.items()}
+        received = {site: sha256 for site, (_open_part, sha256) in uploads.accepted.items()}
         gathered = gathered_from(aggregate, order, self._spec, open_parts)
-        return Answered(gathered, refusals, round_.facts())
+        return Answered(gathered, uploads.refusals, received, round_.facts())
 
     def close(self, file_sha256: str) -> None:
         """The order's result is on disk: the next order tells the sites, which forget the round's secrets."""
@@ -99,13 +102,12 @@ class MaskedRounds:
             users = self._cohorts.users(plan, asked, users)
             return plan, self._epoch.begin_round(self._orders, users, plan, asked)
 
-    def _uploads(
-        self, order: TaskOrder, round_: ServerRound
-    ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        def accept(site: str, result: Shareable) -> dict[str, Any]:
+    def _uploads(self, order: TaskOrder, round_: ServerRound) -> Answers[Upload]:
+        def accept(site: str, result: Shareable) -> Upload:
             masked = wire.masked_from_shareable(result, order, self._spec.digest())
+            received = wire.numbers_sha256(result)
             round_.add_upload(site, masked.message, masked.vector)
-            return masked.open_part
+            return masked.open_part, received
 
         data = wire.order_to_shareable(order, self._spec.digest())
         data[wire.FLSA_KEY] = round_.start_message
@@ -116,7 +118,7 @@ class MaskedRounds:
         self._silent = answers.close()
         self._check_refusals(answers)
         check_enough(order, answers, self._exchange)
-        return answers.accepted, answers.refusals
+        return answers
 
     def _freeze(self, round_: ServerRound, plan: Plan, asked: bytes) -> None:
         with _Blaming(self._exchange):

@@ -18,10 +18,14 @@ TOO_FEW = "TOO_FEW"
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of one order. ``masking`` is the round's record of FLSA-1, None without masks."""
+    """What came of one order. ``masking`` is the round's record of FLSA-1, None without masks.
+
+    ``received``: site → SHA-256 of its numbers as they came, of every site whose answer was accepted.
+    """
 
     gathered: Gathered
     refusals: dict[str, str]
+    received: dict[str, str]
     masking: dict[str, Any] | None = field(default=None)
 
 
@@ -50,9 +54,12 @@ class ClearRounds:
         """There is nothing to agree on."""
 
     def gather(self, order: TaskOrder) -> Answered:
+        received: dict[str, str] = {}
+
         def accept(site: str, result: Shareable) -> Contribution:
             contribution = wire.contribution_from_shareable(result, order, self._spec.digest())
             check_contribution(site, order.declared(self._spec), contribution)
+            received[site] = wire.numbers_sha256(result)
             return contribution
 
         targets, needed = self._exchange.at_work(), self._spec.min_sites
@@ -62,7 +69,7 @@ class ClearRounds:
             self._exchange.broadcast(order.name, data, answers)
         self._silent = answers.close()
         check_enough(order, answers, self._exchange)
-        return Answered(gather(order, self._spec, answers.accepted), answers.refusals)
+        return Answered(gather(order, self._spec, answers.accepted), answers.refusals, received)
 
     def close(self, file_sha256: str) -> None:
         """Nobody is told; the next order carries the aggregate."""

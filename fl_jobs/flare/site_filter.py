@@ -1,6 +1,5 @@
 """The site's own gate: NVFlare runs it (privacy.json) on every result of every job before it leaves."""
 
-from hashlib import sha256
 from pathlib import Path
 
 from nvflare.apis.filter import Filter
@@ -104,21 +103,10 @@ def checked(
         tensor_count=len(names),
         masked=spec.policy.secure_aggregation,
         number_bytes=number_bytes,
-        sha256=_digest(passed),
+        sha256=wire.numbers_sha256(passed),
         message_bytes=len(passed.get(wire.FLSA_KEY, b"")),
         text_bytes=len(str(passed.get(wire.TEXT_KEY, "")).encode()),
     )
-
-
-def _digest(passed: Shareable) -> str:
-    """SHA-256 of the masked vector, or of the tensors in the order of their names."""
-    numbers = sha256()
-    if wire.VECTOR_KEY in passed:
-        numbers.update(passed[wire.VECTOR_KEY].tobytes())
-    tensors = passed.get(wire.TENSORS_KEY, {})
-    for name in sorted(tensors):
-        numbers.update(tensors[name].tobytes())
-    return numbers.hexdigest()
 
 
 def _summed(spec: RunSpec, task: str) -> list[str]:

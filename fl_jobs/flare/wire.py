@@ -1,6 +1,7 @@
 """How a task order and a contribution travel in NVFlare: one JSON text and a flat dict of numpy arrays."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,20 @@ def read_vector(shareable: Shareable) -> NDArray[np.uint8]:
     if not isinstance(vector, np.ndarray) or vector.dtype != np.uint8 or vector.ndim != 1:
         raise SharedStateError("a masked answer has no masked vector")
     return vector
+
+
+def numbers_sha256(shareable: Shareable) -> str:
+    """SHA-256 of an answer's masked vector, or of its tensors in the order of their names.
+
+    The site writes it down as what left, the server as what came: ``consilium-audit reconcile`` compares.
+    """
+    numbers = sha256()
+    if VECTOR_KEY in shareable:
+        numbers.update(shareable[VECTOR_KEY].tobytes())
+    tensors = shareable.get(TENSORS_KEY, {})
+    for name in sorted(tensors):
+        numbers.update(tensors[name].tobytes())
+    return numbers.hexdigest()
 
 
 def refusal(sentence: str, code: str = "") -> Shareable:

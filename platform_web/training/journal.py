@@ -69,6 +69,7 @@ class RoundLine(_Line):
     round: int = Field(ge=1)
     sites: list[str]
     lost: list[str] = []
+    received_sha256: dict[str, Sha256] = {}
     masking: Masking | None = None
     cohort: Figures = {}
     site_metrics: dict[str, Figures | None] | None = None

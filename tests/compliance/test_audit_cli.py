@@ -52,8 +52,8 @@ def _bundle(log: Log, entries: list[bytes]) -> str:
     return "".join(bundle_lines(subtree_of(leaves), lambda a, b: entries[a:b], [(0, len(leaves))], note))
 
 
-def _committed(number: int, sites: list[str]) -> bytes:
-    data = {"sites": len(sites), "contributors": sites}
+def _committed(number: int, sites: list[str], received: tuple[str, ...] = ()) -> bytes:
+    data = {"sites": len(sites), "contributors": sites, "received_sha256": list(received)}
     return canonical_bytes(
         {"id": f"p{number}", "act": "round.committed", "job": "run", "rnd": number, "data": data}
     )
@@ -88,6 +88,13 @@ def test_both_sides_of_a_round_are_compared(
     assert "round 2: aggregated by the portal in the site's name" in capsys.readouterr().out
     assert compare(both, [_sent(1, "d1"), _sent(2, "d2"), _sent(2, "other")]) == 0
     assert "1 were sent again" in capsys.readouterr().out
+    both = [_committed(1, ["a", "b"], ("d1", "e1")), _committed(2, ["a", "b"], ("d2",))]
+    assert compare(both, [_sent(1, "d1"), _sent(2, "d0"), _sent(2, "d2")]) == 0
+    assert "2 rounds match on both sides, 2 of them byte for byte" in capsys.readouterr().out
+    assert compare(both, [_sent(1, "d1"), _sent(2, "other")]) == 1
+    said = capsys.readouterr().out
+    assert "round 2: what the portal received is not what the site sent" in said
+    assert "1 rounds match" in said
 
 
 def test_a_bundle_that_does_not_verify_is_not_compared(log: Log, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fl_jobs.approval.egress import read_lines
 from fl_jobs.packaging.job import write_job
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.agent.fencing import Fence
@@ -249,6 +250,11 @@ class Run:
             return []
         self.lines += answer["lines"]
         return list(answer["lines"])
+
+    def left_the_site(self, name: str, number: int) -> set[str]:
+        """SHA-256 of what the site's own meter says left it for training in a round."""
+        lines = read_lines(self.federation.site_home(name), self.run_id)
+        return {line.sha256 for line in lines if (line.task, line.round) == ("train", number)}
 
     def wait_for(self, kind: str, number: int | None = None, timeout_s: float = 150) -> dict[str, Any]:
         """Wait for a journal line; fails early when the run failed."""

@@ -85,6 +85,12 @@ def test_the_journal_is_a_receipt(whole):
     assert (masking["ring"], masking["recovered"], masking["clipped"]) == (64, [], 0)
 
 
+def test_server_and_sites_noted_the_same_bytes(whole):
+    received = whole.wait_for("round", 2)["received_sha256"]
+    assert set(received) == set(SITES)
+    assert all(digest in whole.left_the_site(name, 2) for name, digest in received.items())
+
+
 def test_a_site_that_keeps_its_metrics_is_in_the_cohorts_figures_only(whole):
     line = whole.wait_for("round", 2)
     assert line["site_metrics"][KEEPS_ITS_METRICS] is None

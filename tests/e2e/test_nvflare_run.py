@@ -96,6 +96,12 @@ def test_a_journal_line_names_the_file_that_is_on_disk(whole):
     assert sha256(whole.folder / line["file"]) == line["file_sha256"]
 
 
+def test_server_and_sites_noted_the_same_bytes(whole):
+    received = whole.wait_for("round", 2)["received_sha256"]
+    assert set(received) == set(EVERYBODY)
+    assert all(digest in whole.left_the_site(name, 2) for name, digest in received.items())
+
+
 def test_server_and_sites_agree_on_the_digest_of_the_shared_part(whole, federation):
     finish = whole.wait_for("finish")
     for name, site in finish["sites"].items():

@@ -4,6 +4,7 @@ import pytest
 from django.utils import timezone
 
 from platform_web.audit.models import AuditEvent
+from platform_web.audit.services import envelope_of
 from platform_web.federation.errors import FlareRefusedError
 from platform_web.outbox.models import Task
 from platform_web.training import services, tasks
@@ -34,6 +35,26 @@ def test_new_lines_become_rows_and_one_entry_each(run, flare):
     assert Round.objects.filter(run=run).count() == 3
     assert SiteRound.objects.filter(round__run=run).count() == 6
     assert AuditEvent.objects.filter(act="round.committed", job=str(run.pk)).count() == 3
+
+
+def test_the_entry_says_what_was_received_of_whom(run, flare):
+    received = {name: world.sha(name) for name in NAMES}
+    flare.lines[2] |= {"received_sha256": received}
+    tasks.follow(str(run.pk), flare)
+    first, second, _third = AuditEvent.objects.filter(act="round.committed").order_by("pk")
+    assert envelope_of(first)["data"]["received_sha256"] == [""] * len(NAMES)
+    said = envelope_of(second)["data"]
+    assert dict(zip(said["contributors"], said["received_sha256"], strict=True)) == received
+
+
+@pytest.mark.parametrize("length", [10, 63])
+def test_the_entry_of_a_large_round_has_room(run, flare, length):
+    names = [f"s{number:03}".ljust(length, "x") for number in range(120)]
+    flare.lines[1] |= {"sites": names, "received_sha256": {name: world.sha(name) for name in names}}
+    tasks.follow(str(run.pk), flare)
+    said = envelope_of(AuditEvent.objects.filter(act="round.committed").earliest("pk"))["data"]
+    assert (said["sites"], len(said["contributors"])) == (120, 100)
+    assert 0 < len(said["received_sha256"]) < 100
 
 
 def test_following_again_doubles_nothing(run, flare):

@@ -109,9 +109,10 @@ def _walk(journey: Journey, options: argparse.Namespace, report: dict[str, Any],
     first = study.sites[0].name
     report["prediction"] = {"site": first, **answers[first]["predictions"][0], "arm": answers[first]["arm"]}
     report["audit"] = journey.verify_audit()
+    report["both_sides"] = journey.compare_sides()
     report["run"] = journey.run_id
     report["ok"] = _is_whole(report, answers)
-    kept = ("sites", "rounds", "prediction", "audit", "run")
+    kept = ("sites", "rounds", "prediction", "audit", "both_sides", "run")
     if report["ok"]:
         finished.write_text(json.dumps({name: report[name] for name in kept}), encoding="utf-8")
 
@@ -144,7 +145,7 @@ def _site_row(journey: Journey, name: str, arm: str) -> dict[str, Any]:
 
 
 def _is_whole(report: dict[str, Any], answers: dict[str, Any]) -> bool:
-    """Check what the report claims: every site served its own model, every audit entry verified."""
+    """Check what the report claims: each site served its own model, the log verifies, its two sides agree."""
     audit = report["audit"]
     digests = {answer["personal_sha256"] for answer in answers.values()}
     return (
@@ -153,6 +154,7 @@ def _is_whole(report: dict[str, Any], answers: dict[str, Any]) -> bool:
         and all(answers[row["name"]]["arm"] == row["served"] for row in report["sites"])
         and all(row[arm] for row in report["sites"] for arm in ("local", "global", "personal"))
         and audit["entries"] == audit["verified"] > 0
+        and all(report["both_sides"].values())
         and report.get("by_hand", {}).get("tensors_listed", 1) > 0
     )
 

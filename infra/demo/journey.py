@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from infra.demo import both_sides
 from infra.demo.datasets import DemoSite, DemoStudy, write_dataset
 from infra.demo.machine import Machine, MachineError
 from infra.demo.operator import Operator
@@ -256,6 +257,11 @@ class Journey:
             "/audit/verify/", {}, form_page="/audit/"
         ).json()  # fmt: skip
         return {"entries": answer["entries"], "verified": answer["verified"]}
+
+    def compare_sides(self) -> dict[str, int]:
+        """Auditor: site → rounds in which, by both logs, the portal received the very bytes it sent."""
+        homes = {site.name: self.machine.sites_home / site.name for site in self.study.sites}
+        return both_sides.compare(self.person("auditor"), self.run_id, homes, self.machine.folder)
 
     def _patience(
         self, limit_s: float, what: str | Callable[[], str], *, pause_s: float = 0.5

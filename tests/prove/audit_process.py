@@ -55,17 +55,17 @@ def check(journal: Path) -> None:
     placed = {str(event_id) for event_id in AuditSeq.objects.values_list("event__event_id", flat=True)}
     places = list(AuditSeq.objects.order_by("shard", "idx").values_list("shard", "idx", "event__leaf"))
     per_shard = {year: [idx for shard, idx, _ in places if shard == year] for year, _, _ in places}
+    seen = [line for line in Path(f"{journal}.heads").read_text().split("\n") if line]
+    notes = {*AuditHead.objects.values_list("note", flat=True), *(json.loads(line) for line in seen)}
+    years = {note: int(note.split("\n", 1)[0].rsplit("/", 1)[1]) for note in notes}
+    heads = [(year, open_checkpoint(note, selectors.log_key(year))[0]) for note, year in years.items()]
+    sizes = {(year, head.size) for year, head in heads}  # a root at every size took minutes
     frontiers, roots = {year: Frontier() for year in per_shard}, {}
     for year, _, leaf in places:
         frontiers[year].append(leaf_hash(bytes(leaf)))
-        roots[year, frontiers[year].size] = frontiers[year].root()
-    seen = [line for line in Path(f"{journal}.heads").read_text().split("\n") if line]
-    notes = {*AuditHead.objects.values_list("note", flat=True), *(json.loads(line) for line in seen)}
-    bad = 0
-    for note in notes:
-        year = int(note.split("\n", 1)[0].rsplit("/", 1)[1])
-        head, _ = open_checkpoint(note, selectors.log_key(year))
-        bad += roots.get((year, head.size)) != head.root
+        if (year, frontiers[year].size) in sizes:
+            roots[year, frontiers[year].size] = frontiers[year].root()
+    bad = sum(roots.get((year, head.size)) != head.root for year, head in heads)
     figures = {
         "acknowledged": len(acknowledged),
         "lost": len(set(acknowledged) - stored),

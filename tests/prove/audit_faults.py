@@ -76,14 +76,18 @@ def locked_table(server: Instance) -> Iterator[None]:
 def frozen(server: Instance) -> Iterator[None]:
     """The server hangs: every process of it is stopped, connections are still taken by the kernel."""
     pids = server.pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    _signal_all(pids, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        _signal_all(pids, signal.SIGCONT)
         time.sleep(2)  # what the portal gave up on comes to its end
+
+
+def _signal_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # one of autovacuum's ended, or one that was let go on
+            os.kill(pid, number)
 
 
 @contextmanager

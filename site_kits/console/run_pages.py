@@ -10,8 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fl_jobs import catalog
-from fl_jobs.approval.egress import read_lines
+from fl_jobs.approval.egress import EgressLine, read_lines
 from fl_jobs.approval.records import answer_bytes
+from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.spec import RunSpec
 from site_kits.agent.answer_titles import answer_title
 from site_kits.agent.dry_run import perform_dry_run, read_dry_run
@@ -19,6 +20,7 @@ from site_kits.agent.questions import ask, list_questions, talk_state
 from site_kits.agent.requests import (
     StoredRequest,
     decide,
+    effective_policy,
     leaving_tensors,
     list_requests,
     load_request,
@@ -113,6 +115,7 @@ class RunPages:
             method=_words(catalog.ALGORITHMS.get(spec.algorithm)), settings=_settings(spec),
             model=_words(catalog.MODELS.get(spec.model.name)), leaving=_leaving(spec),
             rules=[rule_sentence(rule) for rule in stored.verdict.rules] if stored.verdict else [],
+            masked=spec.policy.secure_aggregation, figures=_figures(self.home, stored),
             running=self.dry_runs.running(run_id), fault=self.dry_runs.fault(run_id),
             report=read_dry_run(self.home, run_id), question_id=str(uuid.uuid4()), most=MAX_QUESTION,
             questions=await asyncio.to_thread(list_questions, self.home, run_id),
@@ -198,22 +201,40 @@ def _words(entry: catalog.Algorithm | catalog.Model | None) -> tuple[str, str]:
 
 
 def _leaving(spec: RunSpec) -> dict[str, Any]:
-    """The tensors with what they sum up to, once, per round and over the whole run."""
+    """The tensors, their bytes, and the bytes of the answers: once, per round and over the whole run."""
     tensors = leaving_tensors(spec)
     a_round = sum(one.bytes for one in tensors if one.phase == "train")
     once = sum(one.bytes for one in tensors if one.phase != "train")
+    sent = a_round
+    if spec.policy.secure_aggregation:
+        phases = {(one.arm, one.phase) for one in spec.tensors if one.phase != "train"}
+        sent, once = answer_bytes(spec, "train"), len(phases) * answer_bytes(spec, "phase")
     return {
-        "tensors": tensors, "round": a_round, "once": once, "total": once + spec.rounds * a_round,
-        "numbers": a_round // 4,
-        "vector": answer_bytes(spec, "train") if spec.policy.secure_aggregation else 0,
+        "tensors": tensors, "a_round": a_round, "numbers": a_round // 4,
+        "round": sent, "once": once, "total": once + spec.rounds * sent,
     }  # fmt: skip
+
+
+def _figures(home: SiteHome, stored: StoredRequest) -> str:
+    """Whether this site's own figures leave beside the sums (shared, kept); empty while nobody can say."""
+    if stored.request.spec.policy.privacy is not None:
+        return "kept"  # whatever the policy says: they would say more than the noise hides
+    try:
+        policy = stored.decision.policy if stored.decision else effective_policy(home, stored.request)
+    except FLJobError:
+        return ""
+    return "shared" if policy.output.share_site_metrics else "kept"
+
+
+def _run_of(line: EgressLine) -> dict[str, Any]:
+    return {"run_id": line.run_id, "bytes": 0, "last": "", "lines": {}, "tensors": set()}
 
 
 def _egress(home: SiteHome) -> list[dict[str, Any]]:
     """The runs that something left for, newest first, with a line per round and kind of answer."""
     runs: dict[str, dict[str, Any]] = {}
     for line in read_lines(home.root):
-        run = runs.setdefault(line.run_id, {"run_id": line.run_id, "bytes": 0, "last": "", "lines": {}})
+        run = runs.setdefault(line.run_id, _run_of(line))
         size = line.number_bytes + line.message_bytes + line.text_bytes
         run["bytes"] += size
         run["last"] = line.at
@@ -225,9 +246,12 @@ def _egress(home: SiteHome) -> list[dict[str, Any]]:
         entry["answers"] += 1
         entry["bytes"] += size
         entry["numbers"] += line.number_bytes
-        entry |= {"tensors": line.tensors, "tensor_count": line.tensor_count, "masked": line.masked}
-    titles = {one.request.run_id: one.request.study_title for one in list_requests(home)}
+        entry |= {"tensor_count": line.tensor_count, "masked": line.masked}
+        run["tensors"] |= set(line.tensors)
+    asked = {one.request.run_id: one for one in list_requests(home)}
     for run in runs.values():
-        run["title"] = titles.get(run["run_id"], "")
+        stored = asked.get(run["run_id"])
+        run["title"] = stored.request.study_title if stored else ""
+        run["figures"] = _figures(home, stored) if stored else ""
         run["lines"] = list(run["lines"].values())[-_ROUNDS_SHOWN:]
     return sorted(runs.values(), key=lambda run: str(run["last"]), reverse=True)

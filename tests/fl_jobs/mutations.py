@@ -88,8 +88,11 @@ def _shape(spec: Any, chance: Chance) -> str:
 
 
 def _setting(spec: Any, chance: Chance) -> str:
-    spec["hyper_parameters"][f"x{chance.randrange(9)}"] = chance.random()
-    return "a hyper-parameter changed"
+    settings = spec["hyper_parameters"]
+    name = chance.choice([*sorted(settings), f"x{chance.randrange(9)}"])
+    value = settings.get(name, 0.0)
+    settings[name] = f"{value}x" if isinstance(value, str) else (value or 0) + 1 + chance.random()
+    return f"hyper-parameter {name} changed"
 
 
 def _number(spec: Any, chance: Chance) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def database() -> Iterator[Path]:
     from django.conf import settings
     from django.test.utils import setup_databases, teardown_databases
 
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "infra.settings.test")
     django.setup()
     old = setup_databases(0, interactive=False)
     try:
@@ -195,9 +197,6 @@ def sentences(version: Any, moment: Any) -> dict[str, dict[str, dict[str, Any]]]
 
 def prove(*, full: bool = False, only: list[str] | None = None) -> int:
     """``python -m tests.prove.audit_pack`` shows this item alone."""
-    import os
-
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "infra.settings.test")
     proof = Proof("audit-pack")
     return proof.run({ITEM: lambda: pack_item(proof)}, only or [], Path("var/prove"))
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fl_jobs.approval.egress import EgressLine, append_line
-from fl_jobs.approval.records import now
+from fl_jobs.approval.records import answer_bytes, now
 from fl_jobs.catalog import validate_hyper_parameters
 from fl_jobs.packaging.spec import ModelSpec, PolicySpec, RunSpec, StudySpec, TaskSpec, TensorSpec
 from infra.demo.datasets import cytology, write_dataset
@@ -134,7 +134,9 @@ def ask_twice(site: ConsoleSite) -> str:
     }  # fmt: skip
     (site.home.root / "requests" / before.run_id / "decision.json").write_text(json.dumps(decision))
     for number in (1, 2, 3):
-        append_line(site.home.root, _left(before.run_id, number, first))
+        append_line(site.home.root, _left(before.run_id, "secagg_reveal", number))
+        append_line(site.home.root, _left(before.run_id, "train", number, first))
+    append_line(site.home.root, _left(before.run_id, "finish", 3))
     request = make_request(
         _spec(rounds=12, rate=0.02).model_copy(update={"tensors": first.tensors}), str(uuid.uuid4()), **about
     )
@@ -142,12 +144,13 @@ def ask_twice(site: ConsoleSite) -> str:
     return request.run_id
 
 
-def _left(run_id: str, number: int, spec: RunSpec) -> EgressLine:
-    names = tuple(tensor.wire_name for tensor in spec.tensors if tensor.phase == "train")
-    size = 4 * sum(tensor.size for tensor in spec.tensors if tensor.phase == "train")
+def _left(run_id: str, task: str, number: int, spec: RunSpec | None = None) -> EgressLine:
+    """What the meter writes of a masked run: with ``spec`` its vector, else a message without numbers."""
+    names = tuple(spec.shared()) if spec else ()
     return EgressLine(
-        at=now(), run_id=run_id, job="1", task="train", round=number, tensors=names, tensor_count=len(names),
-        masked=True, number_bytes=size, message_bytes=900, text_bytes=350,
+        at=now(), run_id=run_id, job="1", task=task, round=number, tensors=names, tensor_count=len(names),
+        masked=True, number_bytes=answer_bytes(spec, "train") if spec else 0, message_bytes=900,
+        text_bytes=3200 if task == "finish" else 350,
     )  # fmt: skip
 
 

@@ -205,7 +205,7 @@ def approve(proof: Proof, page: Page, site: ConsoleSite, run_id: str) -> None:
     proof.check(ITEM, "dry run from click to result", f"{seconds:.0f} s", "≤ 300 s", seconds <= 300)
     yes = decision["approve"] and decision["by"] == "person"
     wait_until(lambda: any(run_id in json.dumps(one) for one in site.portal.decisions), 30)
-    proof.check(ITEM, "approved by a person, clicks from the first page", f"{yes}, 3", "≤ 3", yes)
+    proof.check(ITEM, "approved by a person (clicks: item 7)", yes, "True", yes)
 
 
 def walk(page: Page, site: ConsoleSite, run_id: str, language: str) -> list[tuple[str, bool]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -39,7 +40,15 @@ class FailClosed:
                 _record_denial(request)
             except (OperationalError, InterfaceError) as outage:
                 return outages.refusal_page(request, outage)
-        return outages.refusal_page(request, error) if outages.is_outage(error) else None
+        if not outages.is_outage(error):
+            return None
+        _session_as_it_came(request)
+        return outages.refusal_page(request, error)
+
+
+def _session_as_it_came(request: HttpRequest) -> None:
+    """A sign-out that failed at its commit has emptied it; the browser must not lose its cookie for that."""
+    request.session = type(request.session)(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
 
 
 @transaction.atomic

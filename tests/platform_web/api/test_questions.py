@@ -110,7 +110,8 @@ def test_the_door_speaks_the_language_it_is_asked_in_or_that_of_the_site(key, en
     path = f"requests/{uuid.uuid4()}"
     silent, _ = signed(key, enrolled, "GET", path)
     assert (
-        silent.json() | {"title": "未找到", "detail": "没有就这样的训练任务征求本站点的意见。"} == silent.json()
+        silent.json() | {"title": "未找到", "detail": "没有就这样的训练任务征求本站点的意见。"}
+        == silent.json()
     )
     unsigned = Client().post("/agent/v1/heartbeat", b"{}", content_type="application/json")
     assert unsigned.json()["detail"].startswith("The request is not signed")

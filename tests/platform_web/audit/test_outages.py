@@ -1,8 +1,9 @@
 """A session that cannot be stored after the view's work: never the sentence that nothing was changed."""
 
 import pytest
+from django.contrib.auth.views import LogoutView
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, OperationalError, transaction
 
 from platform_web.audit import spool
 from platform_web.federation.models import Site
@@ -61,6 +62,22 @@ def test_signed_out_meanwhile(administrator, breaks):
     answer = administrator.post("/sites/add/", FIELDS, headers={"Accept": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (409, "signed_out")
     assert "look whether it was done" in answer.json()["detail"]
+
+
+def test_who_could_not_be_signed_out_is_still_signed_in(client, ann, portal, monkeypatch):
+    """The disk is full at the commit: the view has emptied the session by then."""
+    client.force_login(ann)
+    sign_out = LogoutView.post
+
+    def at_the_commit(*given, **named):
+        with transaction.atomic():
+            sign_out(*given, **named)
+            raise OperationalError("database or disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(LogoutView, "post", at_the_commit)
+        assert client.post("/accounts/logout/", headers={"Accept": "text/html"}).status_code == 503
+    assert client.get("/sites/").status_code == 200
 
 
 def test_what_is_malformed_changed_nothing(client):

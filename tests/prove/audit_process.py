@@ -54,7 +54,9 @@ def check(journal: Path) -> None:
     stored = {str(event_id) for event_id in AuditEvent.objects.values_list("event_id", flat=True)}
     placed = {str(event_id) for event_id in AuditSeq.objects.values_list("event__event_id", flat=True)}
     places = list(AuditSeq.objects.order_by("shard", "idx").values_list("shard", "idx", "event__leaf"))
-    per_shard = {year: [idx for shard, idx, _ in places if shard == year] for year, _, _ in places}
+    per_shard: dict[int, list[int]] = {}
+    for year, idx, _ in places:
+        per_shard.setdefault(year, []).append(idx)
     seen = [line for line in Path(f"{journal}.heads").read_text().split("\n") if line]
     notes = {*AuditHead.objects.values_list("note", flat=True), *(json.loads(line) for line in seen)}
     years = {note: int(note.split("\n", 1)[0].rsplit("/", 1)[1]) for note in notes}

@@ -91,7 +91,12 @@ def mutated(pool: list[Base], rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _changed(base: Base, data: bytes) -> Case | None:
-    """None when ``data`` says what the sound file says: the order and number of cosignatures in a proof."""
+    """None when ``data`` says what the sound file says: the order and number of cosignatures in a proof.
+
+    Only a proof has an empty line before them; a bundle's lines would all count as such.
+    """
+    if not base.case.data.startswith(b"c2sp.org/tlog-proof@v1\n"):
+        return replace(base.case, data=data, right=REFUSED) if data != base.case.data else None
     head, _, tail = base.case.data.rpartition(b"\n\n")
     other_head, _, other_tail = data.rpartition(b"\n\n")
     lines, others = tail.splitlines(), other_tail.splitlines()

@@ -9,8 +9,9 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import Route
 
+from compliance.policy import Policy, meet
 from fl_jobs import catalog
-from fl_jobs.approval.egress import EgressLine, read_lines
+from fl_jobs.approval.egress import read_lines
 from fl_jobs.approval.records import answer_bytes
 from fl_jobs.errors import FLJobError
 from fl_jobs.packaging.spec import RunSpec
@@ -115,7 +116,7 @@ class RunPages:
             method=_words(catalog.ALGORITHMS.get(spec.algorithm)), settings=_settings(spec),
             model=_words(catalog.MODELS.get(spec.model.name)), leaving=_leaving(spec),
             rules=[rule_sentence(rule) for rule in stored.verdict.rules] if stored.verdict else [],
-            masked=spec.policy.secure_aggregation, figures=_figures(self.home, stored),
+            masked=spec.policy.secure_aggregation, figures=_figures(spec, _in_force(self.home, stored)),
             running=self.dry_runs.running(run_id), fault=self.dry_runs.fault(run_id),
             report=read_dry_run(self.home, run_id), question_id=str(uuid.uuid4()), most=MAX_QUESTION,
             questions=await asyncio.to_thread(list_questions, self.home, run_id),
@@ -215,26 +216,31 @@ def _leaving(spec: RunSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figures(home: SiteHome, stored: StoredRequest) -> str:
+def _figures(spec: RunSpec, policy: Policy | None) -> str:
     """Whether this site's own figures leave beside the sums (shared, kept); empty while nobody can say."""
-    if stored.request.spec.policy.privacy is not None:
+    if spec.policy.privacy is not None:
         return "kept"  # whatever the policy says: they would say more than the noise hides
-    try:
-        policy = stored.decision.policy if stored.decision else effective_policy(home, stored.request)
-    except FLJobError:
+    if policy is None:
         return ""
     return "shared" if policy.output.share_site_metrics else "kept"
 
 
-def _run_of(line: EgressLine) -> dict[str, Any]:
-    return {"run_id": line.run_id, "bytes": 0, "last": "", "lines": {}, "tensors": set()}
+def _in_force(home: SiteHome, stored: StoredRequest) -> Policy | None:
+    """As the gate sees it: what was in force at the approval and what is now; None while it is unusable."""
+    try:
+        now = effective_policy(home, stored.request)
+    except FLJobError:
+        return None
+    return meet(now, stored.decision.policy) if stored.decision else now
 
 
 def _egress(home: SiteHome) -> list[dict[str, Any]]:
     """The runs that something left for, newest first, with a line per round and kind of answer."""
     runs: dict[str, dict[str, Any]] = {}
     for line in read_lines(home.root):
-        run = runs.setdefault(line.run_id, _run_of(line))
+        run = runs.setdefault(
+            line.run_id, {"run_id": line.run_id, "bytes": 0, "last": "", "lines": {}, "tensors": set()}
+        )
         size = line.number_bytes + line.message_bytes + line.text_bytes
         run["bytes"] += size
         run["last"] = line.at
@@ -252,6 +258,9 @@ def _egress(home: SiteHome) -> list[dict[str, Any]]:
     for run in runs.values():
         stored = asked.get(run["run_id"])
         run["title"] = stored.request.study_title if stored else ""
-        run["figures"] = _figures(home, stored) if stored else ""
+        decision = stored.decision if stored else None  # a policy only gets tighter while the run goes on
+        run["figures"] = (
+            _figures(stored.request.spec, decision.policy if decision else None) if stored else ""
+        )
         run["lines"] = list(run["lines"].values())[-_ROUNDS_SHOWN:]
     return sorted(runs.values(), key=lambda run: str(run["last"]), reverse=True)

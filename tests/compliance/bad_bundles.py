@@ -53,10 +53,14 @@ def unproven() -> dict[str, dict[str, object]]:
     other = bundle().replace(
         base64.b64encode(log.ENTRIES[4]).decode(), base64.b64encode(log.ENTRIES[5]).decode()
     )
-    swapped = LINES.copy()
+    swapped, disordered = LINES.copy(), LINES.copy()
     swapped[3], swapped[4] = swapped[4], swapped[3]
+    disordered[9], disordered[10] = disordered[10], disordered[9]  # the two of the first range, 3 and 4
     return {
         "another entry": case(1, "entry 5 stands where entry 4 is in the log", other),
+        "entries swapped": case(
+            1, "the order of entries within a range counts", "\n".join([*disordered, ""])
+        ),
         "proof hashes swapped": case(1, "the order of the hashes counts", "\n".join([*swapped, ""])),
         "proof hash wrong": case(1, "a hash of zeros", line(LINES[3], NULL)),
         "range moved": case(1, "the same leaves under other indexes", line("range 7 8", "range 8 9 5")),

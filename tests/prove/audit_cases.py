@@ -69,9 +69,9 @@ def _evidence(log: Log, rng: np.random.Generator) -> Base:
     return Base(log, None, Case("clean evidence", str(evidence).encode(), str(log.policy).encode(), VERIFIED))
 
 
-def mutated(pool: list[Base], rng: np.random.Generator) -> Iterator[Case]:
-    """One case after the other, the families in turn; what changed nothing is left out."""
-    families: list[tuple[str, Callable[[Base, np.random.Generator], Case | None]]] = [
+def families() -> list[tuple[str, Callable[[Base, np.random.Generator], Case | None]]]:
+    """Every kind of mutation by its name."""
+    return [
         *((name, _spoilt(name)) for name in SPOILS),
         *((name, _forged(name)) for name in [*FORGERIES, *SIGNINGS]),
         *(("several at once", _several), ("entry beside a proof", _entry_file)),
@@ -82,8 +82,12 @@ def mutated(pool: list[Base], rng: np.random.Generator) -> Iterator[Case]:
             ("options", _options),
         ),
     ]
+
+
+def mutated(pool: list[Base], rng: np.random.Generator) -> Iterator[Case]:
+    """One case after the other, the families in turn; what changed nothing is left out."""
     while True:
-        for name, change in families:
+        for name, change in families():
             base = one_of(pool, rng)
             case = change(base, rng)
             if case is not None and case != base.case:

@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.compliance.two_verifiers import Case, FileVerifier, PageVerifier, file_verifier
 from tests.platform_web.browser.conftest import ARGUMENTS, CHROMIUM
-from tests.prove.audit_cases import bases, harmless, mutated, spoilt_policies
+from tests.prove.audit_cases import bases, families, harmless, mutated, spoilt_policies
 from tests.prove.proof import Proof, console
 from tests.prove.running import FOLDER
 
@@ -99,6 +99,10 @@ def report(proof: Proof, spoilt: Tally, sound: Tally, policies: Tally) -> None:
     tallies = {"mutated": spoilt, "sound": sound, "policies": policies}
     figure = f"{spoilt.right:,} of {spoilt.count:,} in {len(spoilt.families)} families"
     proof.check("2", "mutated files refused by both verifiers", figure, "all", spoilt.right == spoilt.count)
+    declared = {name for name, _change in families()}
+    idle = sorted(declared - spoilt.families.keys())
+    figure = f"{len(declared) - len(idle)} of {len(declared)} {', '.join(idle)}".strip()
+    proof.check("2", "declared families with a case", figure, "all", not idle)
     figure = f"{sound.right:,} of {sound.count:,}"
     proof.check("2", "sound files verified by both", figure, "all", sound.right == sound.count)
     alike, count = (sum(getattr(one, name) for one in tallies.values()) for name in ("alike", "count"))

@@ -7,15 +7,7 @@ from django.db import DatabaseError, OperationalError, transaction
 
 from platform_web.audit import spool
 from platform_web.federation.models import Site
-
-FIELDS = {
-    "name": "st-anna",
-    "title": "St Anna Hospital",
-    "organisation": "Anna Foundation",
-    "zone": "north",
-    "contact": "it@st-anna.example",
-    "language": "en",
-}
+from tests.platform_web.pages.test_sites_pages import FIELDS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from fl_jobs import catalog
 from platform_web.audit.models import AuditEvent
 from platform_web.outbox.models import Task
 from platform_web.registry.models import Promotion, SiteModel
-from platform_web.training.models import Run, Study
+from platform_web.training.models import Run, RunApproval, Study
 from tests.platform_web import world
 
 STUDY = {
@@ -205,3 +205,14 @@ def test_the_page_shows_who_is_waited_for_and_starts_with_those_who_approved(sci
     sites[3].heartbeat |= {"refusals": [{"run": str(run.pk), "sentence": "The job holds 'custom'."}]}
     sites[3].save()
     assert "The job holds" in scientist.get(f"/runs/{run.pk}/live/").content.decode()
+
+
+def test_when_all_have_decided_nobody_is_waited_for(scientist, dana, make_site):
+    sites = [world.bring_online(make_site(name)) for name in ("site-a", "site-b", "site-c")]
+    run = world.asked_run(dana, world.open_study(dana), sites)
+    RunApproval.objects.filter(run=run).update(state="APPROVED")  # the worker has not started it yet
+    page = scientist.get(f"/runs/{run.pk}/").content.decode()
+    assert "Every site has decided; the run is about to start." in page
+    assert 'id="start-with-approved"' not in page
+    assert "of the model" in page
+    assert "the own figures of sites that share them" in page

@@ -31,12 +31,17 @@ KINDS: Final = (*ATTACKS, "fork")
 
 @dataclass
 class Trial:
-    """What came of one history that was shown to the sites. ``evidence``: what they kept, a text each."""
+    """What came of one history that was shown to the sites.
+
+    ``evidence``: what they kept, a text each. ``fooled``: sites that signed two histories of which neither is
+    the beginning of the other; too few of them for a quorum show here only.
+    """
 
     kind: str
     what: str
     was_accepted: bool
     evidence: list[str] = field(default_factory=list)
+    fooled: int = 0
 
 
 class Drill:
@@ -76,7 +81,7 @@ class Drill:
         grow(database, max(0, before - size_of(database)) + secrets.randbelow(6))  # the log lives on
         accepted |= panel.accepts(database, panel.all)
         database.close()
-        return Trial(kind, what, accepted, panel.evidence)
+        return Trial(kind, what, accepted, panel.evidence, len(panel.fooled))
 
     def _fork(self) -> Trial:
         """Two histories that go on from the signed one; each is shown to some sites, then to the rest."""
@@ -92,9 +97,8 @@ class Drill:
             accepted |= bool(told) and panel.accepts(one, told)
         first.close()
         second.close()
-        return Trial(
-            "fork", f"{len(some)} sites shown one, {len(others)} the other", accepted, panel.evidence
-        )
+        what = f"{len(some)} sites shown one, {len(others)} the other"
+        return Trial("fork", what, accepted, panel.evidence, len(panel.fooled))
 
     def _begun(self) -> tuple[sqlite3.Connection, "_Panel"]:
         """A copy, and sites that have signed it, half way and whole."""
@@ -111,7 +115,8 @@ class _Panel:
     """Sites with a witness each, and what the thief signs for them."""
 
     def __init__(self, stolen: Ed25519PrivateKey, count: int, folder: Path) -> None:
-        self._stolen, self.evidence = stolen, list[str]()
+        self._stolen, self.evidence, self.fooled = stolen, list[str](), set[str]()
+        self._signed: dict[str, list[bytes]] = {}
         log = verifier_key(ORIGIN, stolen)
         names = [f"{FEDERATION}/site-{number + 1}/witness" for number in range(count)]
         stores = [FileWitnessStore(folder / f"{number}.json", ORIGIN) for number in range(count)]
@@ -142,9 +147,19 @@ class _Panel:
         old = store.read().size
         proof = range_proof(subtree_of(leaves), old, old, len(leaves)) if 0 < old < len(leaves) else []
         try:
-            return witness.sign(str(note), proof)
+            line = witness.sign(str(note), proof)
         except ContradictionError as found:
             self.evidence.append(found.evidence)
         except WitnessError:  # a refusal without proof: a log that became shorter
             pass
+        else:
+            self._judge(witness.verifier_key.name, leaves)
+            return line
         return None
+
+    def _judge(self, name: str, leaves: list[bytes]) -> None:
+        """By the entries themselves, not by a proof: what a site signs must go on from what it signed."""
+        before = self._signed.setdefault(name, leaves)
+        if leaves[: len(before)] != before:
+            self.fooled.add(name)
+        self._signed[name] = leaves

@@ -23,6 +23,9 @@ POSTGRES_OPTIONS = {
     "connect_timeout",
     "application_name",
 }
+# A statement whose client has gone (it waited long enough) does not stay behind in a lock's queue. What was
+# acknowledged is on the disk, whatever the server or the role is set to; fsync itself no session can turn on.
+POSTGRES_SESSION = "-c client_connection_check_interval=1000 -c synchronous_commit=on"
 
 
 def read_master_key(environ: Environment) -> bytes:
@@ -136,8 +139,7 @@ def read_database(environ: Environment, home: Path) -> dict[str, Any]:
         "PORT": str(port or ""),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
-        # a statement whose client has gone (it waited long enough) does not stay behind in a lock's queue
-        "OPTIONS": {**options, "options": "-c client_connection_check_interval=1000"},
+        "OPTIONS": {**options, "options": POSTGRES_SESSION},
     }
 
 

@@ -9,9 +9,11 @@ import pytest
 from compliance import cli
 from compliance.bundle import bundle_lines
 from compliance.canonical import canonical_bytes
+from compliance.drill import KINDS, Drill
 from compliance.merkle import leaf_hash, root_hash, subtree_of
-from compliance.note import Checkpoint, SignedNote, sign, verifier_key
+from compliance.note import Checkpoint, Signature, SignedNote, cosign, sign, verifier_key
 from compliance.sqlite_log import SqliteLog
+from compliance.witness import Witness
 from platform_web.audit.cli import main
 from tests.compliance.logs import ORIGIN, Log
 
@@ -25,10 +27,29 @@ def log(tmp_path: Path) -> Log:
 
 def test_a_drill_refuses_all_and_keeps_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["drill", "--made-up", "--count", "1", "--sites", "3", "--keep", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("1 refused by the quorum, 1 with evidence") == 6
+    assert capsys.readouterr().out.count("1 refused by the quorum, 1 with evidence, 0 sites deceived") == 6
     for kind in ("delete", "change", "insert", "swap", "regrow", "fork"):
         evidence = str(tmp_path / f"{kind}.txt")
         assert main(["verify", "--evidence", evidence, "--policy", str(tmp_path / "policy.txt")]) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_drill_sees_a_single_site_that_judges_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Witness.sign
+
+    def careless(self: Witness, note: str, proof: list[bytes]) -> Signature:
+        if "site-1/" not in self.verifier_key.name:
+            return honest(self, note, proof)
+        return cosign(SignedNote.parse(note).text, self.verifier_key.name, self._key, 1)
+
+    monkeypatch.setattr(Witness, "sign", careless)
+    drill = Drill([], 5, tmp_path)
+    trials = [drill.rewrite(kind) for _ in range(3)]
+    drill.close()
+    assert not any(trial.was_accepted for trial in trials)
+    assert any(trial.fooled for trial in trials)
 
 
 def test_two_trees_of_one_size_are_a_contradiction(log: Log, tmp_path: Path) -> None:

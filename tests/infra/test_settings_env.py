@@ -6,7 +6,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from infra.settings import env
 
-LOST = {"options": "-c client_connection_check_interval=1000"}  # a statement ends with its client
+# a statement ends with its client; a commit is on the disk
+SESSION = {"options": "-c client_connection_check_interval=1000 -c synchronous_commit=on"}
 
 
 def test_a_postgresql_url_is_taken_apart(tmp_path):
@@ -14,12 +15,12 @@ def test_a_postgresql_url_is_taken_apart(tmp_path):
         {"DATABASE_URL": "postgres://me:p%40ss@db:5433/name%20x?sslmode=require"}, tmp_path
     )
     assert (found["USER"], found["PASSWORD"], found["HOST"], found["PORT"]) == ("me", "p@ss", "db", "5433")
-    assert (found["NAME"], found["OPTIONS"]) == ("name x", {"sslmode": "require", **LOST})
+    assert (found["NAME"], found["OPTIONS"]) == ("name x", {"sslmode": "require", **SESSION})
 
 
 def test_a_socket_folder_may_stand_in_the_query(tmp_path):
     found = env.read_database({"DATABASE_URL": "postgresql://postgres@/db?host=/run/pg"}, tmp_path)
-    assert (found["HOST"], found["OPTIONS"]) == ("/run/pg", LOST)
+    assert (found["HOST"], found["OPTIONS"]) == ("/run/pg", SESSION)
 
 
 @pytest.mark.parametrize(

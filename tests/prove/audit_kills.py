@@ -179,9 +179,12 @@ def _head_in_postgresql(server: Instance) -> str | None:
     return row[0] if row else None
 
 
-def postgresql_kills(proof: Proof, count: int) -> None:
+def postgresql_kills(proof: Proof, count: int, *, full: bool) -> None:
     if not (BINARIES / "initdb").exists():
-        proof.note("3b", f"not measured: no PostgreSQL in {BINARIES}")
+        if full:
+            proof.check("3b", "kill -9 of PostgreSQL", f"none in {BINARIES}", f"{count} kills", passed=False)
+        else:
+            proof.note("3b", f"not measured: no PostgreSQL in {BINARIES}")
         return
     pauses, back = np.random.default_rng(12).uniform(0.5, 2.5, count), []
     with tempfile.TemporaryDirectory(prefix="consilium-audit-") as folder, ExitStack() as stack:
@@ -218,13 +221,16 @@ def report(proof: Proof, item: str, title: str, figures: dict[str, Any], seconds
     told = f"{figures['heads']:,} heads, {figures['heads_bad']} that do not fit"
     passed = figures["heads"] > 0 == figures["heads_bad"]
     proof.check(item, f"{title}: heads consistent", told, "all fit one tree", passed)
+    durable = figures["durable"]
+    passed = bool(durable) and all(value in ("on", "full", "extra") for value in durable.values())
+    proof.check(item, f"{title}: a commit waits for the disk", durable, "on, full", passed)
     proof.note(item, f"{seconds:.0f} s in all; {figures['alarms']} alarms in the log itself")
 
 
 def kills(proof: Proof, *, full: bool) -> None:
     """Show 3."""
     sqlite_kills(proof, SQLITE_FULL if full else SQLITE_KILLS)
-    postgresql_kills(proof, POSTGRESQL_FULL if full else POSTGRESQL_KILLS)
+    postgresql_kills(proof, POSTGRESQL_FULL if full else POSTGRESQL_KILLS, full=full)
 
 
 def main() -> int:

@@ -78,8 +78,22 @@ def check(journal: Path) -> None:
         "heads_bad": bad,
         "places": len(places),
         "alarms": AuditEvent.objects.filter(act="log.alarm").count(),
+        "durable": durable(),
     }
     print(json.dumps(figures))
+
+
+def durable() -> dict[str, str]:
+    """What makes a commit wait for the disk. No kill shows it: the page cache outlives a process."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA synchronous")
+            return {"synchronous": {2: "full", 3: "extra"}.get(cursor.fetchone()[0], "less")}
+        cursor.execute(
+            "SELECT current_setting('fsync'), current_setting('full_page_writes'), "
+            "current_setting('synchronous_commit')"
+        )
+        return dict(zip(("fsync", "full_page_writes", "synchronous_commit"), cursor.fetchone(), strict=True))
 
 
 if __name__ == "__main__":

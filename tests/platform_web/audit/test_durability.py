@@ -1,0 +1,32 @@
+"""The portal says when the database acknowledges before the disk has it."""
+
+import pytest
+from django.db import connection
+
+from platform_web.audit import checks
+
+
+@pytest.mark.django_db
+def test_a_database_that_waits_for_the_disk_is_not_warned_of() -> None:
+    assert checks.acknowledged_means_on_disk(["default"]) == []
+
+
+@pytest.mark.django_db
+def test_a_setting_that_loses_entries_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite waits for the disk by the connection's own setting")
+    monkeypatch.setattr(checks, "DURABLE", ("fsync", "debug_assertions"))  # this one is off in every release
+    (warning,) = checks.acknowledged_means_on_disk(["default"])
+    assert "debug_assertions = off" in warning.msg
+    assert warning.hint
+
+
+@pytest.mark.django_db
+def test_a_session_raises_what_a_role_or_the_server_lowered() -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone()[0] == "on"
+        else:
+            cursor.execute("PRAGMA synchronous")
+            assert cursor.fetchone()[0] == 2  # FULL

@@ -93,8 +93,17 @@ def play(cell):
         "cpu_s_per_evaluation": statistics.median(row.evaluation_cpu_seconds for row in rows),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "stacked": any(simulation.stacked.values()),
-        "code": loaded_code(),
+        "code": loaded_code(declared_of(spec)),
     }
+
+
+def declared_of(spec):
+    """What the run took from the catalog's list of algorithms."""
+    from fl_jobs.catalog import ALGORITHMS, validate_hyper_parameters
+
+    entry, given = ALGORITHMS[spec.algorithm], spec.hyper_parameters
+    settings = validate_hyper_parameters(spec.algorithm, given, spec.study.task.kind, spec.model.name)
+    return {"settings": settings, "path": entry.path, "fold": entry.fold}
 
 
 if __name__ == "__main__":

@@ -5,24 +5,30 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = REPOSITORY / "tests" / "bench" / "pfllib_driver.py"  # the other side's process
+CATALOG = REPOSITORY / "fl_jobs" / "catalog"
+DECLARATIONS = {CATALOG / "algorithms.py", CATALOG / "templates.py"}
 
 
-def loaded_code() -> str:
+def loaded_code(declared: Mapping[str, object]) -> str:
     """SHA-256 over every source file of ours that this process has loaded, and the other side's driver.
 
     Files, not a commit: a campaign takes hours, and work on pages or on the log changes none of its figures.
+    Of the files that only declare settings, what the run took of them counts instead: ``declared``. Another
+    default of a setting that the run sets itself moves nothing.
     """
     files = {DRIVER}
     for module in list(sys.modules.values()):
         path = Path(getattr(module, "__file__", None) or "/")
         if path.suffix == ".py" and path.is_relative_to(REPOSITORY) and ".venv" not in path.parts:
             files.add(path)
-    lines = (f"{path.relative_to(REPOSITORY)} {_sha256(path)}\n" for path in sorted(files))
+    lines = [f"{path.relative_to(REPOSITORY)} {_sha256(path)}\n" for path in sorted(files - DECLARATIONS)]
+    lines.append(json.dumps(declared, sort_keys=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

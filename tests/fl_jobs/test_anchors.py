@@ -15,7 +15,7 @@ from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.packaging.spec import ModelSpec
 from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
 from fl_jobs.training import shuffled
-from tests.bench import anchors
+from tests.bench import anchors, kept_rows
 from tests.bench.anchor_cells import DIGITS, LOOP, METHODS
 from tests.bench.anchor_start import write_start
 from tests.bench.anchor_table import main
@@ -107,11 +107,29 @@ def test_a_repeated_row_says_how_far_the_curves_moved():
     assert change == {"same_processor": True, "curve": pytest.approx(0.02), "pfllib_curve": 0.0}
 
 
-def test_the_code_behind_a_row_is_what_the_process_loaded():
-    script = "from tests.bench import kept_rows as k; a = k.loaded_code(); {}; print(a == k.loaded_code())"
-    for change, same in (("import json", "True"), ("import fl_jobs.catalog", "False")):
-        done = subprocess.run([sys.executable, "-c", script.format(change)], capture_output=True, text=True)
-        assert done.stdout.strip() == same
+@pytest.mark.parametrize(
+    ("between", "declared", "same"),
+    [
+        ("import json", "{}", "True"),
+        ("import fl_jobs.catalog", "{}", "False"),
+        ("import json", "{'settings': {'kappa': 2.0}}", "False"),
+    ],
+)
+def test_the_code_behind_a_row_is_what_the_process_loaded_and_took(between, declared, same):
+    script = "from tests.bench.kept_rows import loaded_code as code; before = code({})\n"
+    script += f"{between}; print(before == code({declared}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == same
+
+
+def test_another_default_of_what_a_cell_sets_itself_moves_no_digest(monkeypatch):
+    files = {kept_rows.CATALOG / "algorithms.py", kept_rows.CATALOG / "templates.py"}
+    assert files == kept_rows.DECLARATIONS
+    before = kept_rows.loaded_code({})
+    true_digest = kept_rows._sha256
+    for changed, same in ((files, True), ({kept_rows.CATALOG / "settings.py"}, False)):
+        monkeypatch.setattr(kept_rows, "_sha256", lambda p, c=changed: "x" if p in c else true_digest(p))
+        assert (kept_rows.loaded_code({}) == before) == same
 
 
 def test_a_file_of_rows_becomes_a_table(tmp_path, capsys):

@@ -9,10 +9,13 @@ Writes one JSON file a study into ``--folder``; ``--markdown`` prints the tables
 import argparse
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -22,13 +25,14 @@ from fl_jobs.benefit import judge_federation
 from fl_jobs.benefit.evidence import EVIDENCE, Evidence, judge_seeds, read_evidence
 from fl_jobs.packaging.spec import RunSpec, run_folder_name
 from infra.demo.datasets import STUDIES, DemoStudy, hotline
+from tests.bench.kept_rows import KeptRows, processor
+from tests.bench.kept_runs import Asked, cells_of, code_behind, kept_algorithms, largest_move
 from tests.e2e.federation import Federation, Run, admin_session, submit
-from tests.e2e.studies import run_spec, study_federation
+from tests.e2e.studies import study_federation
 
 ARMS = ("local", "global", "tuned", "personal")
 # thirty test callers of each of ten departments need so many requests of a province; the demo has fewer
 HOTLINE_REQUESTS = 6000
-FIRST_SEED = 101  # seeds are fixed before a figure is seen
 RUN_LIMIT_S = 3600
 FOLDER = Path(__file__).resolve().parents[2] / "var" / "real_runs"
 
@@ -41,13 +45,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="default: the study's")
     parser.add_argument("--requests", type=int, default=HOTLINE_REQUESTS, help="of each hotline province")
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--keep", type=Path, help="a file; algorithms in it are not measured again")
+    parser.add_argument("--again", type=int, default=0, help="so many kept runs are measured again")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
     if options.study:
         is_hotline = options.study == "hotline"
         study = hotline(options.requests) if is_hotline else STUDIES[options.study]()
-        algorithms = options.algorithms.split(",")
-        figures = {"study": options.study, **measure(study, algorithms, options.seeds, options.rounds)}
+        kept = KeptRows(options.keep)
+        requests = options.requests if is_hotline else 0
+        algorithms = tuple(options.algorithms.split(","))
+        asked = Asked(study, algorithms, options.seeds, options.rounds, requests)
+        figures = {"study": options.study, **measure(asked, kept, options.again)}
         options.folder.mkdir(parents=True, exist_ok=True)
         path = options.folder / f"{options.study}.json"
         path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -62,36 +71,77 @@ def data_home() -> Path | None:
     return Path(named) if named else None
 
 
-def measure(study: DemoStudy, algorithms: list[str], seeds: int, rounds: int | None) -> dict[str, Any]:
-    """Run ``algorithms`` × ``seeds`` on one federation; returns what each site reached and the verdicts."""
-    found, seconds = {}, []
+def measure(asked: Asked, kept: KeptRows, again: int = 0) -> dict[str, Any]:
+    """What each site reached and the verdicts, of every algorithm, measured or kept."""
+    rows = kept_algorithms(asked, kept)
+    drawn = secrets.SystemRandom().sample(
+        [(name, seed) for name in rows for seed in asked.all_seeds()], min(again, len(rows) * asked.seeds)
+    )
+    missing = [name for name in asked.algorithms if name not in rows]
+    moved: list[dict[str, Any]] = []
+    if missing or drawn:
+        with federation_of(asked.study) as run_one:
+            for name in missing:
+                rows[name] = measure_algorithm(asked, name, run_one)
+                kept.add(rows[name])
+            moved = [repeated(rows[name], seed, run_one(asked.spec(name, seed))) for name, seed in drawn]
+    spec = asked.spec(asked.algorithms[0])
+    return {
+        "title": asked.study.title,
+        "synthetic": asked.study.synthetic,
+        "endpoint": spec.analysis.endpoint,
+        "margin": spec.analysis.margin,
+        "minimum_groups": spec.analysis.minimum_groups,
+        "rounds": spec.rounds,
+        "seeds": asked.all_seeds(),
+        "masked": spec.policy.secure_aggregation,
+        "seconds_per_run": round(fmean(rows[name]["seconds"] for name in asked.algorithms), 1),
+        "again": moved,
+        "algorithms": {name: rows[name]["result"] for name in asked.algorithms},
+    }
+
+
+@contextmanager
+def federation_of(study: DemoStudy) -> Iterator[Callable[[RunSpec], dict[str, Any]]]:
+    """Plays one run after another on one federation of the study's sites."""
     warnings.simplefilter("ignore")  # NVFlare's console
     with (
         tempfile.TemporaryDirectory(prefix="consilium-real-") as folder,
         study_federation(study, Path(folder), data_home()) as federation,
         admin_session(federation, "runs") as session,
     ):
-        for algorithm in algorithms:
-            runs = []
-            for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-                spec = run_spec(study, algorithm, seed=seed, rounds=rounds)
-                began = time.monotonic()
-                runs.append(one_run(federation, session, study, spec))
-                seconds.append(time.monotonic() - began)
-                print(f"{study.slug} {algorithm} seed {seed}: {seconds[-1]:.0f} s", file=sys.stderr)
-            found[algorithm] = judge(runs, study)
-    spec = run_spec(study, algorithms[0], seed=FIRST_SEED, rounds=rounds)
+        yield lambda spec: one_run(federation, session, study, spec)
+
+
+def repeated(row: dict[str, Any], seed: int, run: dict[str, Any]) -> dict[str, Any]:
+    """By how much the cells of a kept run and of ``run``, its repetition, differ."""
     return {
-        "title": study.title,
-        "synthetic": study.synthetic,
-        "endpoint": spec.analysis.endpoint,
-        "margin": spec.analysis.margin,
-        "minimum_groups": spec.analysis.minimum_groups,
-        "rounds": spec.rounds,
-        "seeds": list(range(FIRST_SEED, FIRST_SEED + seeds)),
-        "masked": spec.policy.secure_aggregation,
-        "seconds_per_run": round(fmean(seconds), 1),
-        "algorithms": found,
+        "algorithm": row["algorithm"],
+        "seed": seed,
+        "moved": largest_move(row["by_seed"][str(seed)], cells_of(run)),
+        "same_processor": row["processor"] == processor(),
+    }
+
+
+def measure_algorithm(
+    asked: Asked, algorithm: str, run_one: Callable[[RunSpec], dict[str, Any]]
+) -> dict[str, Any]:
+    """All seeds of one algorithm, as the line that is kept."""
+    runs, seconds = {}, []
+    for seed in asked.all_seeds():
+        began = time.monotonic()
+        runs[str(seed)] = run_one(asked.spec(algorithm, seed))
+        seconds.append(time.monotonic() - began)
+        print(f"{asked.study.slug} {algorithm} seed {seed}: {seconds[-1]:.0f} s", file=sys.stderr)
+    return {
+        "study": asked.study.slug,
+        "requests": asked.requests,
+        "algorithm": algorithm,
+        "code": code_behind(asked.spec(algorithm)),
+        "processor": processor(),
+        "seconds": round(fmean(seconds), 1),
+        "by_seed": {seed: cells_of(run) for seed, run in runs.items()},
+        "result": judge(list(runs.values()), asked.study),
     }
 
 

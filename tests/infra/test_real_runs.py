@@ -1,6 +1,7 @@
 """The campaign's table and the comparison with the simulator, on runs made in this process."""
 
 import copy
+import json
 
 import pytest
 
@@ -8,7 +9,10 @@ from fl_jobs.benefit.evidence import EVIDENCE, read_evidence
 from fl_jobs.packaging.spec import run_folder_name
 from fl_jobs.simulate import run_in_process
 from infra.demo.datasets import cytology
-from tests.bench.real_runs import as_markdown, judge
+from tests.bench import kept_runs
+from tests.bench.kept_rows import KeptRows
+from tests.bench.kept_runs import Asked, cells_of, code_behind, kept_algorithms, largest_move
+from tests.bench.real_runs import as_markdown, judge, measure, measure_algorithm, repeated
 from tests.e2e.studies import run_spec, write_home
 from tests.prove.real_runs import largest_difference
 
@@ -61,3 +65,49 @@ def test_the_comparison_sees_every_figure_that_differs_or_is_not_there(runs):
     del other[-1]["sites"]["riverside"]["cells"]["personal"]["log_loss"]
     assert largest_difference(records, other)[1] == float("inf")
     assert largest_difference(records, runs[1]["records"])[1] > 0
+
+
+@pytest.fixture
+def kept(runs, tmp_path):
+    """The file of a campaign of one algorithm and two seeds, and what was asked for."""
+    asked = Asked(STUDY, ("fedcp",), 2, 2)
+    rows = KeptRows(tmp_path / "rows.jsonl")
+    row = measure_algorithm(asked, "fedcp", lambda spec: runs[spec.seed - 101])
+    rows.add(row)
+    return asked, tmp_path / "rows.jsonl", row
+
+
+def test_a_kept_algorithm_is_not_run_again(kept):
+    asked, path, row = kept
+    figures = measure(asked, KeptRows(path))  # starts no federation: there is nothing to run
+    assert figures["algorithms"] == {"fedcp": json.loads(json.dumps(row["result"]))}
+    assert (figures["again"], figures["seeds"], figures["masked"]) == ([], [101, 102], True)
+
+
+@pytest.mark.parametrize(
+    "change", [{"code": "older"}, {"study": "other"}, {"requests": 300}, {"by_seed": {"101": {}}}]
+)
+def test_a_kept_algorithm_counts_only_where_it_would_be_measured_again(kept, change):
+    asked, path, row = kept
+    assert kept_algorithms(asked, KeptRows(path)).keys() == {"fedcp"}
+    rows = KeptRows(None)
+    rows.rows = [row | change]
+    assert kept_algorithms(asked, rows) == {}
+
+
+def test_another_setting_or_another_line_of_training_is_another_campaign(monkeypatch):
+    spec = Asked(STUDY, ("fedcp",), 2, 2).spec("fedcp")
+    assert code_behind(spec) != code_behind(spec.model_copy(update={"rounds": 3}))
+    before, digest = code_behind(spec), kept_runs._sha256
+    for name, same in (("training.py", False), ("controller.py", True), ("templates.py", True)):
+        monkeypatch.setattr(kept_runs, "_sha256", lambda f, n=name: "x" if f.name == n else digest(f))
+        assert (code_behind(spec) == before) == same
+
+
+def test_a_repeated_run_says_how_far_its_cells_moved(kept, runs):
+    _, _, row = kept
+    assert repeated(row, 101, runs[0])["moved"] == 0
+    assert repeated(row, 101, runs[1])["moved"] > 0
+    assert largest_move(cells_of(runs[0]), {}) == float("inf")
+    assert largest_move({"a": None}, {"a": 0.5}) == float("inf")
+    assert largest_move({"a": None}, {"a": None}) == 0

@@ -76,7 +76,7 @@ def measure(
 
 
 def settings_of(words: str) -> dict[str, str | int | float]:
-    """Fields of the run form from ``learning_rate=0.001,arg_dim=32``; arguments of the model begin with arg_."""
+    """Fields of the run form from ``learning_rate=0.001,arg_dim=32``; the model's begin with arg_."""
     found: dict[str, str | int | float] = {}
     for pair in filter(None, words.split(",")):
         name, equals, text = pair.partition("=")

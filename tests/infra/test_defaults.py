@@ -10,9 +10,10 @@ CYTOLOGY = ["--study", "cytology", "--algorithms", "dbe", "--rounds", "1"]
 
 
 def test_every_try_is_measured_in_every_fold(capsys):
-    assert main([*CYTOLOGY, "--try", "", "--try", "kappa=0,learning_rate=0.05", "--folds", "2", "--json"]) == 0
+    tries = ["", "kappa=0,learning_rate=0.05"]
+    assert main([*CYTOLOGY, "--folds", "2", "--json", *(f"--try={words}" for words in tries)]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["try"] for row in rows] == ["", "kappa=0,learning_rate=0.05"] * 2
+    assert [row["try"] for row in rows] == tries * 2
     assert all(0 < row[arm] <= 1 for row in rows for arm in ("local", "global", "tuned", "personal"))
     assert rows[0]["local"] != rows[1]["local"]
     assert rows[0]["local"] != rows[2]["local"]  # another fold

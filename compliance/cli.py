@@ -141,14 +141,14 @@ def _rewrite(drill: Drill, kind: str, asked: argparse.Namespace) -> int:
     trials = [drill.rewrite(kind) for _ in range(asked.count)]
     refused = sum(not trial.was_accepted for trial in trials)
     proven = [trial.evidence[0] for trial in trials if trial.evidence]
-    fooled = sum(trial.fooled for trial in trials)
-    told = f"{refused} refused by the quorum, {len(proven)} with evidence, {fooled} sites deceived"
+    deceived = sum(trial.deceived for trial in trials)
+    told = f"{refused} refused by the quorum, {len(proven)} with evidence, {deceived} sites deceived"
     say(f"{kind:8} {len(trials)} rewritings: {told}")
     if asked.keep and proven:
         asked.keep.mkdir(parents=True, exist_ok=True)
         (asked.keep / f"{kind}.txt").write_text(proven[0], encoding="utf-8")
         (asked.keep / "policy.txt").write_text(f"log {drill.log_key}\nquorum none\n", encoding="utf-8")
-    return 0 if refused == len(proven) == len(trials) and not fooled else BAD
+    return 0 if refused == len(proven) == len(trials) and not deceived else BAD
 
 
 def _append(drill: Drill, count: int) -> int:

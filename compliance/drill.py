@@ -33,7 +33,7 @@ KINDS: Final = (*ATTACKS, "fork")
 class Trial:
     """What came of one history that was shown to the sites.
 
-    ``evidence``: what they kept, a text each. ``fooled``: sites that signed two histories of which neither is
+    ``evidence``: what they kept, a text each. ``deceived``: sites that signed two histories of which neither is
     the beginning of the other; too few of them for a quorum show here only.
     """
 
@@ -41,7 +41,7 @@ class Trial:
     what: str
     was_accepted: bool
     evidence: list[str] = field(default_factory=list)
-    fooled: int = 0
+    deceived: int = 0
 
 
 class Drill:
@@ -81,7 +81,7 @@ class Drill:
         grow(database, max(0, before - size_of(database)) + secrets.randbelow(6))  # the log lives on
         accepted |= panel.accepts(database, panel.all)
         database.close()
-        return Trial(kind, what, accepted, panel.evidence, len(panel.fooled))
+        return Trial(kind, what, accepted, panel.evidence, len(panel.deceived))
 
     def _fork(self) -> Trial:
         """Two histories that go on from the signed one; each is shown to some sites, then to the rest."""
@@ -98,7 +98,7 @@ class Drill:
         first.close()
         second.close()
         what = f"{len(some)} sites shown one, {len(others)} the other"
-        return Trial("fork", what, accepted, panel.evidence, len(panel.fooled))
+        return Trial("fork", what, accepted, panel.evidence, len(panel.deceived))
 
     def _begun(self) -> tuple[sqlite3.Connection, "_Panel"]:
         """A copy, and sites that have signed it, half way and whole."""
@@ -115,7 +115,7 @@ class _Panel:
     """Sites with a witness each, and what the thief signs for them."""
 
     def __init__(self, stolen: Ed25519PrivateKey, count: int, folder: Path) -> None:
-        self._stolen, self.evidence, self.fooled = stolen, list[str](), set[str]()
+        self._stolen, self.evidence, self.deceived = stolen, list[str](), set[str]()
         self._signed: dict[str, list[bytes]] = {}
         log = verifier_key(ORIGIN, stolen)
         names = [f"{FEDERATION}/site-{number + 1}/witness" for number in range(count)]
@@ -161,5 +161,5 @@ class _Panel:
         """By the entries themselves, not by a proof: what a site signs must go on from what it signed."""
         before = self._signed.setdefault(name, leaves)
         if leaves[: len(before)] != before:
-            self.fooled.add(name)
+            self.deceived.add(name)
         self._signed[name] = leaves

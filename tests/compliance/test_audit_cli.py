@@ -49,7 +49,7 @@ def test_a_drill_sees_a_single_site_that_judges_nothing(
     trials = [drill.rewrite(kind) for _ in range(3)]
     drill.close()
     assert not any(trial.was_accepted for trial in trials)
-    assert any(trial.fooled for trial in trials)
+    assert any(trial.deceived for trial in trials)
 
 
 def test_two_trees_of_one_size_are_a_contradiction(log: Log, tmp_path: Path) -> None:

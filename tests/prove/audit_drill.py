@@ -46,9 +46,9 @@ def _judge(proof: Proof, kind: str, trials: Sequence[Trial], policy: Path) -> No
     accepted = [trial.what for trial in trials if trial.was_accepted]
     claim = f"{kind}: rewritings that a quorum of {SITES} sites signed"
     proof.check("1", claim, f"{len(accepted)} of {len(trials)}", "0", not accepted)
-    fooled = sum(trial.fooled for trial in trials)
+    deceived = sum(trial.deceived for trial in trials)
     claim = f"{kind}: single sites that signed two histories of which neither goes on from the other"
-    proof.check("1", claim, f"{fooled} of {len(trials) * SITES}", "0", fooled == 0)
+    proof.check("1", claim, f"{deceived} of {len(trials) * SITES}", "0", deceived == 0)
     verified = sum(bool(trial.evidence) and _is_proven(trial.evidence[0], policy) for trial in trials)
     claim = f"{kind}: evidence that verify.py proves offline"
     proof.check("1", claim, f"{verified} of {len(trials)}", "all", verified == len(trials))

@@ -146,7 +146,6 @@ CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = _HTTPS
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
-SECURE_CONTENT_TYPE_NOSNIFF = True
 
 # Strict, with a nonce. unfold's admin needs 'unsafe-eval': accounts.middleware relaxes /admin/ only.
 # A page that talks to one more address (the clinic page to its site's inference) calls

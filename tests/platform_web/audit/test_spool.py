@@ -203,7 +203,8 @@ settings.CONSILIUM_HOME = Path(sys.argv[1])
 from platform_web.audit import spool
 while True:
     assert spool.keep(act="request.refused", out="error", data={"url": "u", "done": "no"})
-    kept = [name for name in os.listdir(spool.folder()) if not name.startswith(".")]  # an earlier one was torn
+    # a name that begins with a dot is what an earlier kill had torn
+    kept = [name for name in os.listdir(spool.folder()) if not name.startswith(".")]
     print(len(kept), flush=True)
 """
 

@@ -49,8 +49,9 @@ def try_fault(proof: Proof, portal: Portal, name: str, fault: Fault, rounds: int
         worst = max(worst, *(float(answer["s"]) for answer in answers))
         done += [f"{one['act']} {one['status']}" for one in answers if one["status"] != REFUSED]
         slow += [f"{one['act']} {one['s']}" for one in answers if float(one["s"]) > LIMIT_S]
-        changed |= {table for table, digest in before["tables"].items() if after["tables"][table] != digest}
-        changed |= set(after["files"]) ^ set(before["files"])
+        for kind in ("tables", "files"):
+            old, new = before[kind], after[kind]
+            changed |= {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
     refused = (
         f"{tried - len(done)} of {tried} refused, {tried - len(slow)} within 1 s (slowest {worst:.2f} s)"
     )
@@ -79,7 +80,15 @@ def control(proof: Proof, portal: Portal, name: str) -> None:
     )
 
 
-def on_postgresql(proof: Proof, rounds: int) -> None:
+def not_measured(proof: Proof, name: str, *, full: bool) -> None:
+    why = "a disk of fixed size needs the right to mount"
+    if full:
+        proof.check("4", f"{name}: protected acts", f"not measured, {why}", "all, ≤ 1 s", passed=False)
+    else:
+        proof.note("4", f"{name}: not measured, {why}")
+
+
+def on_postgresql(proof: Proof, rounds: int, *, full: bool) -> None:
     with ExitStack() as stack:
         disk, is_small = stack.enter_context(small_disk(256))
         (disk / "pg").mkdir()
@@ -94,15 +103,13 @@ def on_postgresql(proof: Proof, rounds: int) -> None:
         if is_small:
             faults[FILLED] = lambda: full_disk_and_pages(disk, portal)
         else:
-            proof.note(
-                "4", "PostgreSQL, full disk: not measured, a disk of fixed size needs the right to mount"
-            )
+            not_measured(proof, FILLED, full=full)
         for name, fault in faults.items():
             try_fault(proof, portal, name, fault, rounds)
         control(proof, portal, "PostgreSQL")
 
 
-def on_sqlite(proof: Proof, rounds: int) -> None:
+def on_sqlite(proof: Proof, rounds: int, *, full: bool) -> None:
     with small_disk(48) as (disk, is_small):
         database = disk / "portal" / "db.sqlite3"
         portal = Portal(disk / "portal", "")
@@ -114,9 +121,7 @@ def on_sqlite(proof: Proof, rounds: int) -> None:
             if is_small:
                 faults["SQLite, full disk"] = lambda: full_disk(disk)
             else:
-                proof.note(
-                    "4", "SQLite, full disk: not measured, a disk of fixed size needs the right to mount"
-                )
+                not_measured(proof, "SQLite, full disk", full=full)
             for name, fault in faults.items():
                 try_fault(proof, portal, name, fault, rounds)
             control(proof, portal, "SQLite")
@@ -126,8 +131,8 @@ def on_sqlite(proof: Proof, rounds: int) -> None:
 
 def prove_fail_closed(proof: Proof, *, full: bool) -> None:
     rounds = 10 if full else 1
-    on_postgresql(proof, rounds)
-    on_sqlite(proof, rounds)
+    on_postgresql(proof, rounds, full=full)
+    on_sqlite(proof, rounds, full=full)
 
 
 def prove(*, full: bool, only: list[str]) -> int:

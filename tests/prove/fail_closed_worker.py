@@ -52,11 +52,16 @@ def snapshot() -> dict[str, str]:
     return digests
 
 
-def files() -> list[str]:
-    """What stands in the portal's folder, but for the database's own files and the spool of refusals."""
+def files() -> dict[str, str]:
+    """File → digest in the portal's folder, but for the database's own files and the spool of refusals."""
     home = settings.CONSILIUM_HOME
-    found = (path.relative_to(home) for path in home.rglob("*") if path.is_file())
-    return sorted(str(path) for path in found if "sqlite" not in path.name and path.parts[0] != "audit-spool")
+    found = [path for path in sorted(home.rglob("*")) if path.is_file() and "sqlite" not in path.name]
+    names = {path: path.relative_to(home) for path in found}
+    return {
+        str(name): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path, name in names.items()
+        if name.parts[0] != "audit-spool"
+    }
 
 
 def send_all(acts: list[protected_acts.Act]) -> list[dict[str, object]]:

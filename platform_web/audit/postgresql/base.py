@@ -40,7 +40,8 @@ class BoundedConnection(psycopg.Connection[Any]):
         steps: Any = super()._connect_gen(conninfo)
         ready = None
         while True:
-            if until is not None and time.monotonic() > until:
+            if until is not None and time.monotonic() >= until:
+                deadlines.give_up()
                 raise ConnectionTimeout("the database does not answer in time")
             try:
                 ready = yield steps.send(ready)
@@ -57,6 +58,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         except psycopg.OperationalError:
             if time.monotonic() - began >= limit:  # what comes later on this connection belongs to nobody
                 self.pgconn.finish()
+                deadlines.give_up()
             raise
 
 

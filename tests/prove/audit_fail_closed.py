@@ -27,6 +27,8 @@ from tests.prove.proof import Proof
 
 LIMIT_S = 1.0
 REFUSED = 503
+# without a fault too: nobody signs in this portal, so no proof is ready; a password and a code are wrong
+MEANT = {"log-anchors": 503, "audit_proof": 404, "login refused": 422, "second_factor": 422}
 FILLED = "PostgreSQL, full disk"
 Fault = Callable[[], Any]
 
@@ -70,7 +72,7 @@ def control(proof: Proof, portal: Portal, name: str) -> None:
     """Without a fault the same requests are served: the refusals were no accident."""
     before = portal.ask("entries")
     answers = portal.ask("acts")
-    served = [one for one in answers if one["status"] < 500 or one["act"] == "log-anchors"]
+    served = [one for one in answers if 200 <= one["status"] < 400 or one["status"] == MEANT.get(one["act"])]
     added = portal.ask("entries") - before
     figure = f"{len(served)} of {len(answers)} served, {added} entries"
     missed = [f"{one['act']} {one['status']}" for one in answers if one not in served]

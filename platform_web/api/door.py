@@ -17,6 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from pydantic import BaseModel, ValidationError
 
 from platform_web.api.problems import problem
+from platform_web.audit import deadlines
 from platform_web.audit.errors import UnfitError
 from platform_web.audit.outages import refusal_page
 from platform_web.federation import selectors, services
@@ -157,6 +158,7 @@ def signing_certificate(request: HttpRequest, body: bytes) -> Certificate:
     )
     if not services.use_nonce(site=certificate.site, nonce=claimed.nonce, now=now):
         raise SignatureError(_("This request was sent before. Send a new one with a new nonce."))
+    deadlines.begin_act()  # a nonce that is used up is no effect
     if certificate.renewal_of is not None and certificate.renewal_of.replaced_at is None:
         services.note_certificate_used(certificate=certificate)
     return certificate

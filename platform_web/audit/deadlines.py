@@ -17,10 +17,14 @@ LEAST_S = 0.25  # a wait that begins late, behind slow work of our own, still ge
 
 @dataclass
 class _Request:
-    """``gave_up``: a wait of it ended without an answer. One object, whatever thread the request is in."""
+    """One object, whatever thread the request is in.
+
+    ``gave_up``: a wait of it ended without an answer. ``committed``: since its act began, something was.
+    """
 
     until: float
     gave_up: bool = False
+    committed: bool = False
 
 
 _request: ContextVar[_Request | None] = ContextVar("request", default=None)
@@ -54,6 +58,24 @@ def patience(seconds: float) -> Iterator[None]:
         yield
     finally:
         _least_s.reset(token)
+
+
+def begin_act() -> None:
+    """What was committed before (the door's own bookkeeping) is no part of the act."""
+    if (request := _request.get()) is not None:
+        request.committed = False
+
+
+def note_commit() -> None:
+    """A transaction of this request is in the database."""
+    if (request := _request.get()) is not None:
+        request.committed = True
+
+
+def has_committed() -> bool:
+    """Whether a transaction was committed since this request's act began."""
+    request = _request.get()
+    return request is not None and request.committed
 
 
 def wait_s() -> float | None:

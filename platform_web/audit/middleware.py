@@ -31,6 +31,7 @@ class FailClosed:
             outages.require_sink()
         except (OperationalError, InterfaceError) as error:
             return outages.refusal_page(request, error)
+        deadlines.begin_act()
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

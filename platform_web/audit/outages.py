@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.views import defaults
 
-from platform_web.audit import spool
+from platform_web.audit import deadlines, spool
 from platform_web.audit.errors import CommitUnknownError
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -30,10 +30,8 @@ def note_refusal(request: HttpRequest, error: BaseException) -> None:
         "refused %s %s: the database does not answer (%s)", request.method, name, type(error).__name__
     )
     if request.method not in SAFE:
-        is_known = not isinstance(error, CommitUnknownError)
-        spool.keep(
-            act="request.refused", out="error", data={"url": name, "done": "no" if is_known else "unknown"}
-        )
+        done = "unknown" if isinstance(error, CommitUnknownError) else "no"
+        spool.keep(act="request.refused", out="error", data={"url": name, "done": done})
 
 
 def url_name(request: HttpRequest) -> str:
@@ -58,8 +56,11 @@ def sentences(error: BaseException) -> tuple[str, str]:
 def refusal_page(request: HttpRequest, error: BaseException) -> HttpResponse:
     """503 as a page, or as problem+json for scripts and agents. Touches neither session nor database.
 
-    Only what was surely not done carries ``Retry-After``.
+    Only what was surely not done carries ``Retry-After``: not an act that committed and then, for its answer,
+    needed a database that had gone meanwhile.
     """
+    if request.method not in SAFE and deadlines.has_committed():
+        error = CommitUnknownError()
     note_refusal(request, error)
     is_unknown = isinstance(error, CommitUnknownError)
     return _page(request, *sentences(error), status=503, headers={} if is_unknown else {"Retry-After": "60"})

@@ -109,3 +109,4 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if self.connection is None or self.connection.closed:
                 raise CommitUnknownError from error
             raise
+        deadlines.note_commit()

@@ -26,3 +26,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
             self._busy_ms = busy_ms
         return super().create_cursor(name)
+
+    def _commit(self) -> None:
+        super()._commit()  # type: ignore[misc]  # the stubs leave it out
+        deadlines.note_commit()

@@ -6,6 +6,7 @@ from django.contrib.sessions.models import Session
 from django.db import DatabaseError, OperationalError, transaction
 
 from platform_web.audit import spool
+from platform_web.federation import invitation_text
 from platform_web.federation.models import Site
 from tests.platform_web.pages.test_sites_pages import FIELDS
 
@@ -76,3 +77,31 @@ def test_what_is_malformed_changed_nothing(client):
     answer = client.get("/", headers={"Host": "elsewhere.example"})
     assert answer.status_code == 400
     assert "Nothing was changed" in answer.text
+
+
+def gone(*_args, **_kwargs):
+    raise OperationalError("the server closed the connection unexpectedly")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_act_that_was_committed_before_the_database_went_is_not_called_undone(
+    client, ann, portal, monkeypatch
+):
+    client.force_login(ann)
+    monkeypatch.setattr(invitation_text, "root_fingerprint", gone)  # the page reads it after the commit
+    answer = client.post("/sites/add/", FIELDS, headers={"Accept": "text/html"})
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, False)
+    assert "It is not known whether this was done." in answer.text
+    assert Site.objects.filter(name="st-anna").exists()
+    [kept] = spool.folder().iterdir()
+    assert '"done":"unknown"' in kept.read_text(encoding="utf-8")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_act_that_was_not_committed_is_called_undone(client, ann, portal, monkeypatch):
+    client.force_login(ann)
+    monkeypatch.setattr("platform_web.audit.services.record", gone)
+    answer = client.post("/sites/add/", FIELDS, headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+    assert "Nothing was done." in answer.text
+    assert not Site.objects.filter(name="st-anna").exists()

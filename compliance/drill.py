@@ -33,8 +33,8 @@ KINDS: Final = (*ATTACKS, "fork")
 class Trial:
     """What came of one history that was shown to the sites.
 
-    ``evidence``: what they kept, a text each. ``deceived``: sites that signed two histories of which neither
-    is the beginning of the other; too few of them for a quorum show here only.
+    ``evidence``: what they kept, a text each. ``deceived``: sites that signed a history which does not go on
+    from what they had signed; too few of them for a quorum show here only.
     """
 
     kind: str

@@ -1,8 +1,8 @@
 """Templates: what to start from for three common tasks, with each algorithm that suits them. Torch-free.
 
-Those of the hotline were tuned on validation parts of the demo's synthetic requests; of tables nothing that
-was tried in folds of heart patients did better (docs/benchmarks.md); those of images are a start that ends
-after minutes, and a smaller learning rate is as good.
+Those of the hotline were tuned on validation parts of the demo's synthetic requests. Of tables nothing that
+was tried in folds of heart patients was distinguishably better (docs/benchmarks.md). Those of images are a
+start that ends after minutes; a smaller learning rate is as good.
 """
 
 from collections.abc import Mapping

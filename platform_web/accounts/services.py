@@ -37,7 +37,7 @@ def add_person(
         validate_password(password, user)
     except ValidationError as error:
         raise AccountError(" ".join(error.messages)) from error
-    user.set_password(password)  # before the transaction: the hash takes half a second, SQLite has one lock
+    user.set_password(password)  # before the transaction: the hash takes its time, SQLite has one lock
     _add(actor, user, role, site_id)
     return user
 

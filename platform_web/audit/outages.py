@@ -87,8 +87,8 @@ def _page(
 def require_sink() -> None:
     """Make sure that an entry could be written now, before costly work is done for an act that needs one.
 
-    Hashing a password takes half a second; with the wait for a held table behind it the refusal came after
-    two. SQLite's transaction begins with the write lock, PostgreSQL is asked for the lock of an INSERT.
+    With the hashing of a password before the wait for a held table the refusal came after two seconds.
+    SQLite's transaction begins with the write lock, PostgreSQL is asked for the lock of an INSERT.
     Raises OperationalError.
     """
     if connection.vendor == "postgresql":

@@ -1,7 +1,7 @@
 """``python -m tests.bench.defaults --study dermoscopy --algorithms fedavg,dbe --try learning_rate=0.0005``.
 
 How a default does on a demo study: every ``--try`` (several NAME=VALUE pairs joined by commas; an empty one
-is the catalog as it is) in folds of the patients outside the test parts, which no fold reads. A row is the
+is the study as it is) in folds of the patients outside the test parts, which no fold reads. A row is the
 mean over sites of the endpoint on held-out patients, in %, mean over folds and seeds, with the standard error
 over them.
 """

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.packaging.spec import RunSpec
 from infra.demo.datasets import DemoStudy
 from tests.bench.kept_rows import DECLARATIONS, REPOSITORY, KeptRows
 from tests.e2e.studies import run_spec
 
+YARDSTICKS = ("local_only", "fedavg")  # run in every study
 FIRST_SEED = 101  # seeds are fixed before a figure is seen
 DECISIVE = ("fl_jobs", "infra/demo/datasets", "infra/demo/tickets")
 NOTED = ("accuracy", "balanced_accuracy", "log_loss")
@@ -53,6 +55,8 @@ def code_behind(spec: RunSpec) -> str:
     """
     files = _python_files(DECISIVE) - _python_files(CARRIERS) - DECLARATIONS
     lines = [f"{file.relative_to(REPOSITORY)} {_sha256(file)}" for file in sorted(files)]
+    entries = [ALGORITHMS[name] for name in (spec.algorithm, *YARDSTICKS)]
+    lines += [f"{entry.name} {entry.path} {entry.fold}" for entry in entries]
     return hashlib.sha256("\n".join((*lines, spec.digest())).encode()).hexdigest()
 
 

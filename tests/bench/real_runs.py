@@ -94,7 +94,7 @@ def measure(asked: Asked, kept: KeptRows, again: int = 0) -> dict[str, Any]:
         "minimum_groups": spec.analysis.minimum_groups,
         "rounds": spec.rounds,
         "seeds": asked.all_seeds(),
-        "masked": spec.policy.secure_aggregation,
+        "masked": all(rows[name]["masked"] for name in asked.algorithms),
         "seconds_per_run": round(fmean(rows[name]["seconds"] for name in asked.algorithms), 1),
         "again": moved,
         "algorithms": {name: rows[name]["result"] for name in asked.algorithms},
@@ -138,6 +138,7 @@ def measure_algorithm(
         "requests": asked.requests,
         "algorithm": algorithm,
         "code": code_behind(asked.spec(algorithm)),
+        "masked": asked.spec(algorithm).policy.secure_aggregation,  # one_run looked at every round
         "processor": processor(),
         "seconds": round(fmean(seconds), 1),
         "by_seed": {seed: cells_of(run) for seed, run in runs.items()},

@@ -1,5 +1,6 @@
 """Sound audit files of many shapes, and what is done to each: an endless, repeatable stream of cases."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -85,12 +86,17 @@ def families() -> list[tuple[str, Callable[[Base, np.random.Generator], Case | N
 
 
 def mutated(pool: list[Base], rng: np.random.Generator) -> Iterator[Case]:
-    """One case after the other, the families in turn; what changed nothing is left out."""
+    """One case after the other, the families in turn; no case twice, and none that changed nothing."""
+    seen: set[bytes] = set()
     while True:
         for name, change in families():
             base = one_of(pool, rng)
             case = change(base, rng)
-            if case is not None and case != base.case:
+            if case is None or case == base.case:
+                continue
+            digest = hashlib.sha256(repr(replace(case, family="")).encode()).digest()
+            if digest not in seen:
+                seen.add(digest)
                 yield replace(case, family=name)
 
 

@@ -47,7 +47,7 @@ def _judge(proof: Proof, kind: str, trials: Sequence[Trial], policy: Path) -> No
     claim = f"{kind}: rewritings that a quorum of {SITES} sites signed"
     proof.check("1", claim, f"{len(accepted)} of {len(trials)}", "0", not accepted)
     deceived = sum(trial.deceived for trial in trials)
-    claim = f"{kind}: single sites that signed two histories of which neither goes on from the other"
+    claim = f"{kind}: single sites that signed what does not go on from what they had signed"
     proof.check("1", claim, f"{deceived} of {len(trials) * SITES}", "0", deceived == 0)
     verified = sum(bool(trial.evidence) and _is_proven(trial.evidence[0], policy) for trial in trials)
     claim = f"{kind}: evidence that verify.py proves offline"

@@ -98,7 +98,8 @@ def campaign(proof: Proof, *, count: int, seed: int = SEED) -> None:
 def report(proof: Proof, spoilt: Tally, sound: Tally, policies: Tally) -> None:
     tallies = {"mutated": spoilt, "sound": sound, "policies": policies}
     figure = f"{spoilt.right:,} of {spoilt.count:,} in {len(spoilt.families)} families"
-    proof.check("2", "mutated files refused by both verifiers", figure, "all", spoilt.right == spoilt.count)
+    claim = "mutated files, no two alike, refused by both verifiers"
+    proof.check("2", claim, figure, "all", spoilt.right == spoilt.count)
     declared = {name for name, _change in families()}
     idle = sorted(declared - spoilt.families.keys())
     figure = f"{len(declared) - len(idle)} of {len(declared)} {', '.join(idle)}".strip()

@@ -36,7 +36,7 @@ class Invitation:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A new link's token and PIN, and the PIN's hash: half a second that no transaction should hold."""
+    """A new link's token and PIN, and the PIN's hash: work that no transaction should hold up."""
 
     token: str
     pin: str

@@ -21,12 +21,21 @@ def test_a_setting_that_loses_entries_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert warning.hint
 
 
-@pytest.mark.django_db
-def test_a_session_raises_what_a_role_or_the_server_lowered() -> None:
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SHOW synchronous_commit")
-            assert cursor.fetchone()[0] == "on"
-        else:
+@pytest.mark.django_db(transaction=True)
+def test_a_session_raises_what_the_database_lowered() -> None:
+    if connection.vendor != "postgresql":
+        with connection.cursor() as cursor:
             cursor.execute("PRAGMA synchronous")
             assert cursor.fetchone()[0] == 2  # FULL
+        return
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    try:
+        connection.close()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'")
+            assert cursor.fetchone()[0] == "on"
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} RESET synchronous_commit")

@@ -8,7 +8,7 @@ from typing import Any
 from fl_jobs.catalog import ALGORITHMS
 from fl_jobs.packaging.spec import RunSpec
 from infra.demo.datasets import DemoStudy
-from tests.bench.kept_rows import DECLARATIONS, REPOSITORY, KeptRows
+from tests.bench.kept_rows import DECLARATIONS, REPOSITORY, KeptRows, _sha256
 from tests.e2e.studies import run_spec
 
 YARDSTICKS = ("local_only", "fedavg")  # run in every study
@@ -62,10 +62,6 @@ def code_behind(spec: RunSpec) -> str:
 
 def _python_files(folders: tuple[str, ...]) -> set[Path]:
     return {file for folder in folders for file in (REPOSITORY / folder).rglob("*.py")}
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def cells_of(run: dict[str, Any]) -> dict[str, Any]:

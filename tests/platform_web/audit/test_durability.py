@@ -1,7 +1,7 @@
 """The portal says when the database acknowledges before the disk has it."""
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from platform_web.audit import checks
 
@@ -19,6 +19,16 @@ def test_a_setting_that_loses_entries_is_named(monkeypatch: pytest.MonkeyPatch) 
     (warning,) = checks.acknowledged_means_on_disk(["default"])
     assert "debug_assertions = off" in warning.msg
     assert warning.hint
+
+
+@pytest.mark.django_db
+def test_a_database_that_does_not_answer_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_args: object) -> None:
+        raise OperationalError("the server does not answer")
+
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    monkeypatch.setattr(connection, "cursor", gone)
+    assert checks.acknowledged_means_on_disk(["default"]) == []
 
 
 @pytest.mark.django_db(transaction=True)

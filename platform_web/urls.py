@@ -2,9 +2,11 @@
 
 from django.contrib import admin
 from django.urls import path
+from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from platform_web.accounts import factor_views as factors
+from platform_web.accounts import password_views as passwords
 from platform_web.accounts import views as accounts
 from platform_web.accounts.models import Role
 from platform_web.accounts.scope import role_required
@@ -30,12 +32,14 @@ urlpatterns = [
     path("accounts/logout/", accounts.SignOut.as_view(), name="logout"),
     path("accounts/second-factor/", factors.second_factor, name="second_factor"),
     path("account/", factors.account, name="account"),
+    path("account/password/", passwords.change_password, name="change_password"),
     path("account/second-factor/", factors.enrol_factor, name="enrol_factor"),
     path("account/second-factor/off/", factors.remove_factor, name="remove_factor"),
     path("account/recovery-codes/", factors.renew_recovery_codes, name="renew_recovery_codes"),
     path("people/", accounts.people, name="people"),
     path("people/add/", accounts.add_person, name="add_person"),
     path("people/<int:pk>/deactivate/", accounts.deactivate_person, name="deactivate_person"),
+    path("people/<int:pk>/password/", passwords.reset_password, name="reset_password"),
     path("people/<int:pk>/second-factor/reset/", factors.reset_factor, name="reset_factor"),
     path("sites/", federation.sites, name="sites"),
     path("sites/cards/", federation.site_cards, name="site_cards"),
@@ -79,7 +83,9 @@ urlpatterns = [
     path("audit/<uuid:event_id>/redaction/", may_audit(audit.request_redaction), name="request_redaction"),
     path("redactions/<int:pk>/", may_audit(audit.close_redaction), name="close_redaction"),
     path("admin/login/", pages.admin_login, name="admin_login"),
-    path("admin/password_change/", admin.site.admin_view(accounts.change_password), name="change_password"),
+    path(
+        "admin/password_change/", RedirectView.as_view(pattern_name="change_password"), name="admin_password"
+    ),
     path("admin/logout/", accounts.SignOut.as_view(), name="admin_logout"),
     path("admin/", admin.site.urls),
 ]

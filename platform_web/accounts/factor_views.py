@@ -4,8 +4,6 @@ from http import HTTPStatus
 from typing import cast
 
 import django_otp
-from axes.handlers.proxy import AxesProxyHandler
-from axes.helpers import get_lockout_response
 from django.conf import settings
 from django.contrib import auth, messages
 from django.contrib.auth.models import User
@@ -25,6 +23,7 @@ from platform_web.accounts.factors import Checked
 from platform_web.accounts.models import Role, SecondFactor
 from platform_web.accounts.scope import role_required
 from platform_web.accounts.second_factor import factor_of, must_have_one
+from platform_web.accounts.tries import closed_page
 
 EVERYBODY = tuple(Role)
 
@@ -37,7 +36,7 @@ def second_factor(request: HttpRequest) -> HttpResponse:
     person = pending.person_of(request)
     if person is None or not (factor_of(person) or must_have_one(person)):
         return redirect("home" if request.user.is_authenticated else settings.LOGIN_URL)
-    if (closed := _closed(request, person)) is not None:
+    if (closed := closed_page(request, person)) is not None:
         return closed
     if factor_of(person) is None:
         return _enrol(request, person, signs_in=True)
@@ -68,7 +67,7 @@ def account(request: HttpRequest) -> HttpResponse:
 def enrol_factor(request: HttpRequest) -> HttpResponse:
     """A first factor, or another phone for who has one."""
     person = cast("User", request.user)
-    return _closed(request, person) or _enrol(request, person, signs_in=False)
+    return closed_page(request, person) or _enrol(request, person, signs_in=False)
 
 
 @never_cache
@@ -77,7 +76,7 @@ def enrol_factor(request: HttpRequest) -> HttpResponse:
 @role_required(*EVERYBODY)
 def remove_factor(request: HttpRequest) -> HttpResponse:
     person = cast("User", request.user)
-    if (closed := _closed(request, person)) is not None:
+    if (closed := closed_page(request, person)) is not None:
         return closed
     password = request.POST.get("password", "")
     if auth.authenticate(request, username=person.get_username(), password=password) is None:
@@ -102,7 +101,7 @@ def remove_factor(request: HttpRequest) -> HttpResponse:
 @role_required(*EVERYBODY)
 def renew_recovery_codes(request: HttpRequest) -> HttpResponse:
     person = cast("User", request.user)
-    if (closed := _closed(request, person)) is not None:
+    if (closed := closed_page(request, person)) is not None:
         return closed
     try:
         checked = factors.renew_codes(person=person, code=_typed(request, "code"))
@@ -181,14 +180,6 @@ def _refused(request: HttpRequest, person: User, checked: Checked) -> str:
     return _(
         "This code is wrong or was used before. Wait for the next code of the app, or use a recovery code."
     )
-
-
-def _closed(request: HttpRequest, person: User) -> HttpResponse | None:
-    """The page of too many tries, where passwords and codes together were wrong too often."""
-    credentials = {"username": person.get_username()}
-    if AxesProxyHandler.is_allowed(request, credentials):
-        return None
-    return cast("HttpResponse", get_lockout_response(request, credentials=credentials))
 
 
 def _codes_page(request: HttpRequest, checked: Checked, target: str) -> HttpResponse:

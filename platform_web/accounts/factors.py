@@ -11,12 +11,11 @@ from django.utils.translation import gettext as _
 from platform_web.accounts import codes
 from platform_web.accounts.errors import AccountError
 from platform_web.accounts.models import RecoveryCode, Role, SecondFactor
+from platform_web.accounts.reasons import checked_reason
 from platform_web.accounts.scope import has_role
 from platform_web.accounts.sealing import seal, unseal
 from platform_web.accounts.second_factor import must_have_one
 from platform_web.audit import services as audit
-
-REASON_MIN, REASON_MAX = 10, 500
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,7 @@ def reset(*, actor: User | None, person: User, reason: str) -> None:
         raise AccountError(_("Only an administrator may do this."))
     if actor is not None and actor.pk == person.pk:
         raise AccountError(_("You cannot reset your own second factor. Ask another administrator."))
-    reason = " ".join(reason.split())
-    if len(reason) < REASON_MIN:
-        raise AccountError(_("Say why in at least %(count)d characters.") % {"count": REASON_MIN})
-    if len(reason) > REASON_MAX or not reason.isprintable():
-        raise AccountError(_("The reason must be one line of at most %(limit)d characters.")
-                           % {"limit": REASON_MAX})  # fmt: skip
+    reason = checked_reason(reason)
     _locked(person).delete()
     _record("person.factor_reset", actor, person, body={"reason": reason})
 

@@ -85,12 +85,6 @@ def record_sign_out(*, user: User) -> None:
 
 
 @transaction.atomic
-def record_password_changed(*, user: User) -> None:
-    """Somebody chose a new password; called by the page inside the transaction that stores it."""
-    audit.record(act="person.password_changed", actor=user)
-
-
-@transaction.atomic
 def record_sign_in_refused(*, username: str) -> None:
     """Somebody was refused; the name typed is kept as a pseudonym only (people type passwords there)."""
     audit.record(

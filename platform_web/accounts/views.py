@@ -1,16 +1,15 @@
 """Signing in and out, and the page of people."""
 
-from http import HTTPStatus
 from typing import Any, cast
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
 from django.db import transaction
 from django.db.models import Prefetch
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -67,15 +66,6 @@ class SignOut(LogoutView):
             if request.user.is_authenticated:
                 services.record_sign_out(user=request.user)
             return super().post(request, *args, **kwargs)
-
-
-def change_password(request: HttpRequest) -> HttpResponseBase:
-    """The admin's own page; the new password counts with its entry, or not at all."""
-    with transaction.atomic():
-        answer = admin.site.password_change(request)
-        if answer.status_code == HTTPStatus.FOUND:
-            services.record_password_changed(user=cast("User", request.user))
-    return answer
 
 
 @require_GET

@@ -73,14 +73,16 @@ def people_acts(at: World) -> list[Act]:
         "password1": PASSWORD,
         "password2": PASSWORD,
     }
-    changed = {"old_password": PASSWORD, "new_password1": PASSWORD + "!", "new_password2": PASSWORD + "!"}
+    twice = {"password1": PASSWORD + "!", "password2": PASSWORD + "!"}
+    forgot = f"/people/{at.forgetful.pk}/password/"
     return [
         Act("login", post(visitor, "/accounts/login/", username="otto-1", password=PASSWORD)),
         Act("login refused", post(other, "/accounts/login/", username="otto-1", password="wrong")),
         *factor_acts(at),
         Act("add_person", post(ann, "/people/add/", **new)),
         Act("deactivate_person", post(ann, f"/people/{at.dana.pk}/deactivate/")),
-        Act("change_password", post(at.clients["bea-1"], "/admin/password_change/", **changed)),
+        Act("change_password", post(at.clients["bea-1"], "/account/password/", current=PASSWORD, **twice)),
+        Act("reset_password", post(ann, forgot, reason="forgot it in a tram", **twice)),
         Act("admin:auth_user deactivate", _action(ann, "auth/user", "deactivate", at.gone)),
         Act("logout", post(at.clients["otto-1"], "/accounts/logout/")),
         Act("admin_logout", post(at.clients["bea-1"], "/admin/logout/")),

@@ -48,7 +48,8 @@ class World:
         add = accounts.add_person
         self.ann, self.bea = (self._person(name, Role.ADMINISTRATOR) for name in ("ann-1", "bea-1"))
         self.dana = self._person("dana-1", Role.DATA_SCIENTIST)
-        self.otto, self.gone = (self._person(name, Role.AUDITOR) for name in ("otto-1", "gone-1"))
+        names = ("otto-1", "gone-1", "gus-1")
+        self.otto, self.gone, self.forgetful = (self._person(name, Role.AUDITOR) for name in names)
         self.sites = [self._enrolled(name) for name in ("site-a", "site-b", "site-c")]
         self.rows = world.build(self.ann, self.dana, self.sites)
         soon = timezone.now() + timedelta(hours=1)  # still online when a slow machine comes to ask

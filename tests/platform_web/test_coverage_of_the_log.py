@@ -18,7 +18,8 @@ READS = {
 }  # fmt: skip
 NO_ENTRY = {
     "admin:logout": "the address is taken by admin_logout, which stands before it",
-    "admin:password_change": "the address is taken by change_password, which stands before it",
+    "admin:password_change": "the address is taken by admin_password, which stands before it",
+    "admin_password": "leads to change_password",
     "set_language": "changes the visitor's cookie",
     "log-cosignatures": "an entry would make a new head, which asks for new cosignatures, without end",
 }

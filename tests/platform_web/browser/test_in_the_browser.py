@@ -116,6 +116,7 @@ PAGES = [
     "/models/",
     "/people/",
     "/people/add/",
+    "/account/password/",
     "/audit/",
 ]
 

@@ -29,6 +29,8 @@ TABLE = {
     "add_person": ("post", {"administrator": BAD}),
     "deactivate_person": ("post", {"administrator": AWAY}),
     "reset_factor": ("post", {"administrator": AWAY}),
+    "reset_password": ("post", {"administrator": BAD}),
+    "change_password": ("post", dict.fromkeys(EVERYBODY, BAD)),
     "account": ("get", EVERYBODY),
     "enrol_factor": ("get", EVERYBODY),
     "remove_factor": ("post", dict.fromkeys(EVERYBODY, AWAY)),
@@ -83,7 +85,7 @@ ELSEWHERE = {
     "logout": "test_signing_in.py",
     "admin_login": "test_signing_in.py",
     "admin_logout": "the same view as logout, at the admin's address",
-    "change_password": "the admin's own page, closed to all but administrators below",
+    "admin_password": "leads to change_password",
     "kit": "public by its one-time token: test_sites_pages.py",
 }
 ROLES = [
@@ -199,7 +201,9 @@ def account_paths(person):
     return {
         "deactivate_person": f"/people/{person.pk}/deactivate/",
         "reset_factor": f"/people/{person.pk}/second-factor/reset/",
+        "reset_password": f"/people/{person.pk}/password/",
         "account": "/account/",
+        "change_password": "/account/password/",
         "enrol_factor": "/account/second-factor/",
         "remove_factor": "/account/second-factor/off/",
         "renew_recovery_codes": "/account/recovery-codes/",

@@ -37,7 +37,7 @@ class PasswordTwice(forms.Form):
 
 
 class PasswordChangeForm(PasswordTwice):
-    """``current`` is asked of the sign-in's backends, where wrong ones count. Needs the request of a person."""
+    """``current`` is asked of the sign-in's backends, where wrong ones count. Needs a person's request."""
 
     current = forms.CharField(
         label=_("Current password"),

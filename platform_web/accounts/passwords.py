@@ -18,7 +18,7 @@ from platform_web.audit import services as audit
 
 
 def change(*, person: User, password: str) -> None:
-    """Store what ``person`` chose; the caller has seen the password before it. Raises AccountError if weak."""
+    """Store what ``person`` chose; the caller asked for the one before. Raises AccountError if it is weak."""
     _set(person, password)
     with transaction.atomic():
         person.save(update_fields=["password"])
@@ -29,7 +29,7 @@ def reset(*, actor: User | None, person: User, password: str, reason: str) -> No
     """Give a colleague a new password; wrong tries before it no longer count.
 
     ``actor`` is None at the server's console only. Raises AccountError for one's own, for somebody who is
-    deactivated, for a weak password, and for a reason shorter than 10 characters or longer than a line of 500.
+    deactivated, for a weak password and for a reason below 10 characters or above one line of 500.
     """
     if actor is not None and not has_role(actor, Role.ADMINISTRATOR):
         raise AccountError(_("Only an administrator may do this."))

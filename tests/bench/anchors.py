@@ -18,7 +18,6 @@ field "again" says by how much the two sides' curves moved (by nothing on the sa
 import argparse
 import json
 import os
-import secrets
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from tests.bench.again import drawn
 from tests.bench.anchor_cells import METHODS, network_of
 from tests.bench.kept_rows import KeptRows, commit_of, processor
 
@@ -78,7 +78,7 @@ def rows_of(options):
     kept = KeptRows(options.keep)
     known = known_rows(kept.rows, options)
     asked = list(cells(options))
-    repeated = set(secrets.SystemRandom().sample(sorted(known), min(options.again, len(known))))
+    repeated = set(drawn({key: row["processor"] for key, row in known.items()}, options.again))
     for partition, method, seed, _ in asked:
         if (key := (partition.name, method.tag, seed)) in known and key not in repeated:
             yield known[key]

@@ -9,7 +9,6 @@ Writes one JSON file a study into ``--folder``; ``--markdown`` prints the tables
 import argparse
 import json
 import os
-import secrets
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from fl_jobs.benefit import judge_federation
 from fl_jobs.benefit.evidence import EVIDENCE, Evidence, judge_seeds, read_evidence
 from fl_jobs.packaging.spec import RunSpec, run_folder_name
 from infra.demo.datasets import STUDIES, DemoStudy, hotline
+from tests.bench.again import drawn
 from tests.bench.kept_rows import KeptRows, processor
 from tests.bench.kept_runs import Asked, cells_of, code_behind, kept_algorithms, largest_move
 from tests.e2e.federation import Federation, Run, admin_session, submit
@@ -74,17 +74,18 @@ def data_home() -> Path | None:
 def measure(asked: Asked, kept: KeptRows, again: int = 0) -> dict[str, Any]:
     """What each site reached and the verdicts, of every algorithm, measured or kept."""
     rows = kept_algorithms(asked, kept)
-    drawn = secrets.SystemRandom().sample(
-        [(name, seed) for name in rows for seed in asked.all_seeds()], min(again, len(rows) * asked.seeds)
-    )
+    runs = {(name, seed): row["processor"] for name, row in rows.items() for seed in asked.all_seeds()}
+    repeats = drawn(runs, again)
     missing = [name for name in asked.algorithms if name not in rows]
     moved: list[dict[str, Any]] = []
-    if missing or drawn:
+    if missing or repeats:
         with federation_of(asked.study) as run_one:
             for name in missing:
                 rows[name] = measure_algorithm(asked, name, run_one)
                 kept.add(rows[name])
-            moved = [repeated(rows[name], seed, run_one(asked.spec(name, seed))) for name, seed in drawn]
+            moved = [
+                repeated(rows[name], seed, run_one(asked.spec(name, seed))) for name, seed in repetitions
+            ]
     spec = asked.spec(asked.algorithms[0])
     return {
         "title": asked.study.title,

@@ -16,15 +16,17 @@ from fl_jobs.packaging.spec import ModelSpec
 from fl_jobs.simulate import Options, PartitionFolder, Simulation, make_spec
 from fl_jobs.training import shuffled
 from tests.bench import anchors, kept_rows
+from tests.bench.again import drawn
 from tests.bench.anchor_cells import DIGITS, LOOP, METHODS
 from tests.bench.anchor_start import write_start
 from tests.bench.anchor_table import main
 from tests.bench.anchors import ratios, shown, verdicts
 from tests.bench.authors_ways import WAYS
-from tests.bench.kept_rows import KeptRows
+from tests.bench.kept_rows import KeptRows, processor
 from tests.bench.pfllib_driver import Passes, copy_weights
 from tests.bench.same_numbers import cut
 from tests.fl_jobs.partitions import write_partition
+from tests.prove import personalised_anchors
 
 
 @pytest.mark.parametrize(
@@ -249,3 +251,19 @@ def test_the_authors_way_differs_from_ours_only_where_it_says_so(tmp_path, monke
         assert all(abs(one - other) > 0.01 for one, other in zip(ours, theirs, strict=True))
     else:
         assert ours == pytest.approx(theirs, abs=0.001)
+
+
+def test_rows_of_this_processor_are_measured_again_before_others():
+    here = {("p", "FedAvg", seed): processor() for seed in range(3)}
+    known = {("p", "Local", seed): "another" for seed in range(50)} | here
+    assert set(drawn(known, 2)) < set(here)
+    assert len(chosen := set(drawn(known, 7))) == 7
+    assert set(here) < chosen
+    assert set(drawn(here, 6)) == set(here)
+
+
+def test_a_campaign_that_ended_early_proves_nothing(monkeypatch):
+    ended = subprocess.CompletedProcess([], 1, stdout='{"seed": 0}\n', stderr="RuntimeError: no such file")
+    monkeypatch.setattr(personalised_anchors.subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(RuntimeError, match="ended after 1 rows: RuntimeError: no such file"):
+        personalised_anchors.bench("anchors")

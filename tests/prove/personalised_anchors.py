@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.bench.anchor_cells import METHODS
 from tests.bench.anchors import BOUNDS, data_folder, ratios, verdicts
 from tests.bench.many_sites import verdicts as many_verdicts
 from tests.prove.proof import Proof
@@ -34,7 +35,11 @@ def anchors(proof: Proof, *, full: bool) -> None:
         campaign += ["--keep", str(KEPT), "--again", str(AGAIN)]
     size = campaign if full else ["--small"]
     rows = bench("anchors", *size, *(["--pfllib", checkout] if checkout else []))
-    for line in verdicts(rows):
+    lines = verdicts(rows)
+    if full:
+        wanted, found = asked_of(), {(line["partition"], line["algorithm"]) for line in lines}
+        proof.check("1", "partitions × methods", len(found), f"the {len(wanted)} stored", found == wanted)
+    for line in lines:
         name = f"{line['partition']}, {line['algorithm']}, {line['seeds']} seeds"
         figure = f"{line['shown']}, {line.get('difference', float('nan')):+.2%}"
         if full:  # one seed cannot show it: "not tested" is not passed
@@ -51,6 +56,13 @@ def anchors(proof: Proof, *, full: bool) -> None:
         best = {row["algorithm"]: round(row["best"], 3) for row in rows}
         learned = all(row["best"] > 2 * GUESSED for row in rows if row["algorithm"] == "FedPer")
         proof.check("1", "anchors, 6 rounds, one seed", best, "FedPer above 20 %", passed=learned)
+
+
+def asked_of() -> set[tuple[str, str]]:
+    """Partition and tag of every result of PFLlib that is stored, of a method that we have."""
+    stored = json.loads((data_folder() / "anchor_results.json").read_text(encoding="utf-8"))["pfllib"]
+    tags = {method.tag for method in METHODS}
+    return {(one["dataset"], one["tag"]) for one in stored if one["tag"] in tags}
 
 
 def _repeated(proof: Proof, rows: list[dict[str, Any]]) -> None:
@@ -81,4 +93,6 @@ def bench(name: str, *arguments: str) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if not rows:
         raise RuntimeError(f"tests.bench.{name} printed nothing: {done.stderr.strip()[-300:]}")
+    if done.returncode:  # the rows before the one that failed are no proof
+        raise RuntimeError(f"tests.bench.{name} ended after {len(rows)} rows: {done.stderr.strip()[-300:]}")
     return rows

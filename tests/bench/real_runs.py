@@ -83,9 +83,7 @@ def measure(asked: Asked, kept: KeptRows, again: int = 0) -> dict[str, Any]:
             for name in missing:
                 rows[name] = measure_algorithm(asked, name, run_one)
                 kept.add(rows[name])
-            moved = [
-                repeated(rows[name], seed, run_one(asked.spec(name, seed))) for name, seed in repetitions
-            ]
+            moved = [repeated(rows[name], seed, run_one(asked.spec(name, seed))) for name, seed in repeats]
     spec = asked.spec(asked.algorithms[0])
     return {
         "title": asked.study.title,

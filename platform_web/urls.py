@@ -24,6 +24,8 @@ may_audit = role_required(
     Role.AUDITOR, Role.ADMINISTRATOR
 )  # audit stands below accounts and cannot say so itself
 
+own_password = RedirectView.as_view(pattern_name="change_password")  # in place of the admin's own page
+
 urlpatterns = [
     path("", pages.home, name="home"),
     path("healthz", pages.health, name="health"),
@@ -83,9 +85,7 @@ urlpatterns = [
     path("audit/<uuid:event_id>/redaction/", may_audit(audit.request_redaction), name="request_redaction"),
     path("redactions/<int:pk>/", may_audit(audit.close_redaction), name="close_redaction"),
     path("admin/login/", pages.admin_login, name="admin_login"),
-    path(
-        "admin/password_change/", RedirectView.as_view(pattern_name="change_password"), name="admin_password"
-    ),
+    path("admin/password_change/", admin.site.admin_view(own_password), name="admin_password"),
     path("admin/logout/", accounts.SignOut.as_view(), name="admin_logout"),
     path("admin/", admin.site.urls),
 ]

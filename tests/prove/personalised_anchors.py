@@ -73,7 +73,9 @@ def _repeated(proof: Proof, rows: list[dict[str, Any]]) -> None:
         name = f"measured again: {row['partition']}, {row['algorithm']}, seed {row['seed']}"
         figure = f"ours moved {again['curve']:.2%}, PFLlib's {again['pfllib_curve']:.2%}"
         if again["same_processor"]:
-            proof.check("1", name, figure, "0 % on one processor", passed=again["curve"] == again["pfllib_curve"] == 0)
+            proof.check(
+                "1", name, figure, "0 % on one processor", passed=again["curve"] == again["pfllib_curve"] == 0
+            )
         else:
             proof.note("1", f"{name}: {figure}, on another processor")
 

@@ -15,7 +15,7 @@ HANDED_OVER = _("At least eight characters, not a common word. Hand it over in p
 
 
 class PasswordTwice(forms.Form):
-    """Whether it is a good one says Django's validators, in the service."""
+    """Whether it is a good one Django's validators say, in the service."""
 
     password1 = forms.CharField(
         label=_("New password"),

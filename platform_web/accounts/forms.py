@@ -44,7 +44,6 @@ class PasswordChangeForm(PasswordTwice):
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
-    field_order = ("current",)
 
     def __init__(self, request: HttpRequest, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -59,7 +58,6 @@ class PasswordChangeForm(PasswordTwice):
 
 class PasswordResetForm(PasswordTwice):
     reason = forms.CharField(label=_("Why, in one line"), max_length=REASON_MAX, min_length=REASON_MIN)
-    field_order = ("reason",)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -84,7 +82,6 @@ class PersonForm(PasswordTwice):
         help_text=_("Site operators and clinicians belong to exactly one site."),
         error_messages={"invalid_choice": _("There is no site called “%(value)s”. Choose one of the list.")},
     )
-    field_order = ("username", "role", "site")
 
     def __init__(self, *args: Any, sites: list[tuple[str, str]], **options: Any) -> None:
         super().__init__(*args, **options)

@@ -6,14 +6,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from platform_web.accounts.models import Role
+from platform_web.accounts.reasons import REASON_MAX, REASON_MIN
 from platform_web.accounts.scope import has_role
 from platform_web.audit import services as audit
 from platform_web.federation import allow_list
 from platform_web.federation.errors import RevocationError
 from platform_web.federation.models import Revocation, Site
 from platform_web.federation.services.sites import one_line
-
-REASON_MIN, REASON_MAX = 10, 500
 
 
 @transaction.atomic

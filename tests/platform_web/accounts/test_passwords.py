@@ -121,6 +121,16 @@ def test_the_admins_address_leads_to_the_page_of_the_account(client, ann):
     assert client.get("/admin/password_change/").url == OWN
 
 
+def test_a_console_without_a_terminal_is_told_so(ann, monkeypatch):
+    def ended(_prompt):
+        raise EOFError
+
+    monkeypatch.setattr(reset_password, "getpass", ended)
+    with pytest.raises(CommandError, match="No password was typed"):
+        call_command("reset_password", "ann", reason=REASON)
+    assert may_enter("ann", PASSWORD)
+
+
 def at_the_console(monkeypatch, *typed):
     answers = iter(typed)
     monkeypatch.setattr(reset_password, "getpass", lambda _prompt: next(answers))

@@ -1,4 +1,4 @@
-"""Cleo forgot the password: Ann gives a new one, Cleo signs in with it and chooses their own."""
+"""Gus forgot the password: Ann gives a new one, Gus signs in with it and chooses their own."""
 
 import pytest
 

@@ -26,8 +26,11 @@ class Command(BaseCommand):
         person = User.objects.filter(username=username).first()
         if person is None:
             raise CommandError(f"There is nobody called {username!r}.", returncode=2)
-        password = getpass("New password: ")
-        if getpass("The same password again: ") != password:
+        try:
+            password, again = getpass("New password: "), getpass("The same password again: ")
+        except (EOFError, KeyboardInterrupt) as error:
+            raise CommandError("No password was typed. Nothing was changed.", returncode=2) from error
+        if again != password:
             raise CommandError("The two passwords are not the same. Nothing was changed.", returncode=2)
         try:
             passwords.reset(actor=None, person=person, password=password, reason=reason)
